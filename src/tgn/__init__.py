@@ -1,0 +1,1 @@
+"""Thermodynamic Gated Networks: models, measurements and verdicts, usable without Snakemake."""

@@ -1,0 +1,1 @@
+"""Thermodynamics of pretrained weight matrices: a façade over :mod:`tgn`."""
