@@ -1,0 +1,42 @@
+"""Every figure of Thermodynamic Gated Networks and its siblings, from data to PDF."""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+
+
+configfile: overlay(config)
+
+
+config = checked(config)
+
+
+pathvars:
+    results=RESULTS[config["scale"]],
+
+
+resource_scopes:
+    gpu="local",
+
+
+include: "rules/plan.smk"
+include: "rules/data.smk"
+include: "rules/llm_rank.smk"
+include: "rules/claims.smk"
+
+
+rule all:
+    """Every figure that exists, and the verdicts on every claim."""
+    default_target: True
+    input:
+        figures=FIGURES,
+        claims="<results>/claims.json",
+
+
+announce()

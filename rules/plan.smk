@@ -1,0 +1,50 @@
+"""What is said at every start, and help for a target that belongs to another scale."""
+
+RESULT_SUFFIXES = {".pdf", ".png", ".json", ".md", ".parquet"}
+
+
+def sources_in_use():
+    """Sources the active scale reads."""
+    rank = config["rank_dynamics"]
+    return sorted(
+        {MODELS[name]["source"] for name in rank["models"]} | {rank["corpus"]}
+    )
+
+
+def refuse_targets_of_other_scales():
+    """A path under another scale's folder has no rule now: say which path or scale is meant."""
+    scale, own = config["scale"], RESULTS[config["scale"]]
+    # Snakemake tells its targets to no one while it reads this, so the command line is asked.
+    for target in (
+        word for word in sys.argv[1:] if Path(word).suffix in RESULT_SUFFIXES
+    ):
+        homes = [
+            name for name, root in RESULTS.items() if target.startswith(f"{root}/")
+        ]
+        if not homes:
+            continue
+        home = max(homes, key=lambda name: len(RESULTS[name]))
+        if home != scale:
+            here = own + target.removeprefix(RESULTS[home])
+            raise WorkflowError(
+                f"{target} belongs to the {home} scale, and the {scale} scale is active: ask for "
+                f"{here} (or {Path(target).stem}), or add --config scale={home}"
+            )
+
+
+def announce():
+    """Say on stderr what the run stands on, once, dry-runs included."""
+    if not workflow.is_main_process:
+        return
+    refuse_targets_of_other_scales()
+    lines = [
+        f"Scale: {config['scale']} (results in {RESULTS[config['scale']]}/)",
+        "Data:",
+    ]
+    lines += [f"  {sources.describe(name, SOURCES[name])}" for name in sources_in_use()]
+    if config["scale"] != "paper":
+        lines += [
+            "The paper's own models and data: snakemake all --config scale=paper",
+            "                  on a cluster: snakemake --profile profiles/slurm all",
+        ]
+    print("\n".join(lines), file=sys.stderr)

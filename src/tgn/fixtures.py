@@ -1,0 +1,98 @@
+"""Tiny stand-ins for downloads: a random GPT-2-shaped model and a text without meaning.
+
+They let the paper's own path run in seconds. Nothing measured on them says anything about
+language models; the registry calls them simulated, and so does every figure made from them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from tgn import sources
+
+
+def make(*, kind: str, receipt: str | Path, seed: int) -> None:
+    """Make the fixture ``gpt2`` or ``wikitext`` beside its receipt.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown.
+    """
+    makers = {"gpt2": random_gpt2, "wikitext": wikitext_shaped}
+    if kind not in makers:
+        raise ValueError(f"no fixture {kind!r}; there are {', '.join(makers)}")
+    folder = Path(receipt).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fixture-", dir=folder.parent) as scratch:
+        made = Path(scratch) / "made"
+        makers[kind](made, seed=seed)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+    sources.write_receipt(receipt, name=f"fixture-{kind}", kind="fixture", evidence="simulated")
+
+
+def nonsense(articles: int, sentences: int, rng: np.random.Generator) -> list[list[str]]:
+    """Articles of made-up words whose frequencies follow Zipf's law, one list of lines each."""
+    syllables = [c + v for c in "bdfgklmnprst" for v in "aeiou"]
+    words = ["".join(rng.choice(syllables, size=rng.integers(1, 4))) for _ in range(400)]
+    weights = 1 / np.arange(1, len(words) + 1)
+    weights /= weights.sum()
+
+    def sentence() -> str:
+        chosen = rng.choice(words, size=rng.integers(5, 15), p=weights)
+        return " ".join(chosen).capitalize() + " ."
+
+    return [[sentence() for _ in range(sentences)] for _ in range(articles)]
+
+
+def wikitext_shaped(folder: Path, *, seed: int) -> None:
+    """A folder laid out as WikiText-103-raw: parquet splits, one line of text a row."""
+    rng = np.random.default_rng([seed, 1])
+    for split, articles in (("train", 24), ("validation", 4), ("test", 4)):
+        lines: list[str] = []
+        for number, article in enumerate(nonsense(articles, 40, rng)):
+            lines += ["", f" = Article {number} = \n", "", " = = Section = = \n"]
+            lines += [f" {line} \n" for line in article]
+        path = folder / "wikitext-103-raw-v1" / f"{split}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"text": lines}).to_parquet(path)
+
+
+def random_gpt2(folder: Path, *, seed: int) -> None:
+    """A GPT-2 of four narrow layers with random weights, and a byte-level BPE to go with it."""
+    lines = [
+        line for article in nonsense(24, 40, np.random.default_rng([seed, 1])) for line in article
+    ]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    end = "<|endoftext|>"
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        lines,
+        trainers.BpeTrainer(
+            vocab_size=512, special_tokens=[end], initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=end, eos_token=end)
+    wrapped.save_pretrained(folder)
+    config = GPT2Config(
+        vocab_size=512,
+        n_positions=512,
+        n_embd=48,
+        n_layer=4,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        GPT2LMHeadModel(config).save_pretrained(folder)

@@ -1,0 +1,98 @@
+"""Run one library function as a job: its threads, its log, its provenance record.
+
+The workflow names a function and its arguments; the function knows nothing of workflows, and the
+job leaves beside its results a log and a record of what made them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tgn import provenance
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+def run(
+    call: str,
+    arguments: Mapping[str, Any],
+    *,
+    inputs: Sequence[str] = (),
+    record: str | Path | None = None,
+    log: str | Path | None = None,
+    threads: int = 1,
+) -> None:
+    """Import ``package.module:function`` and call it with keyword arguments.
+
+    Parameters
+    ----------
+    inputs
+        Files the result depends on; their checksums go into the record.
+    record
+        Where to write the provenance record; none is written when None.
+    log
+        Where standard output and error go. An error is written there and raised as well.
+    threads
+        Of numerical libraries, unless SLURM allotted a number of CPUs, which then wins.
+    """
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(allotted_cpus(threads))
+    with _logged(log):
+        function = _resolve(call)
+        with provenance.recording(
+            record, config={"call": call, **arguments}, inputs=inputs, seeds=_seeds(arguments)
+        ):
+            function(**arguments)
+
+
+def allotted_cpus(threads: int) -> int:
+    """CPUs this job may use: SLURM's allotment, else what the workflow gave, within the machine's.
+
+    The number passed to a cluster job by the workflow is cut to the submitting machine's cores,
+    so the allotment is asked first.
+    """
+    allotment = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
+    if allotment:
+        return int(allotment)
+    return max(
+        1,
+        min(threads, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads),
+    )
+
+
+def _resolve(call: str) -> Callable[..., None]:
+    module, _, name = call.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _seeds(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in arguments.items() if "seed" in key}
+
+
+@contextlib.contextmanager
+def _logged(log: str | Path | None) -> Iterator[None]:
+    """Send output to a file; progress bars still find the terminal as ``sys.__stderr__``."""
+    if log is None:
+        yield
+        return
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8", buffering=1) as stream:
+        try:
+            with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+                yield
+        except BaseException as error:
+            traceback.print_exc(file=stream)
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            raise

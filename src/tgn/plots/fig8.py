@@ -1,0 +1,243 @@
+"""Figure 8: effective rank of the residual stream across the layers of a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure, SubFigure
+
+from tgn.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    curve,
+    panel_letter,
+    save,
+)
+from tgn.statistics import Statistic, read_statistics
+
+FP32 = float(np.finfo(np.float32).eps)
+DEFINITIONS = {
+    "published": ("as published: uncentred, all positions", RED),
+    "uncentred": ("uncentred, first position left out", ORANGE),
+    "centred": ("centred, first position left out", BLUE),
+    "without_outliers": ("... and heaviest channels left out", SKY),
+    "shuffled_values": ("null: values shuffled in each channel", GREY),
+}
+WITH_SKIP = {
+    "intact": ("intact", BLUE),
+    "no_attention": ("attention removed", RED),
+    "no_mlp": ("MLP removed", GREEN),
+    "random_mixer": ("attention replaced by a random average", ORANGE),
+    "shuffled_tokens": ("null: tokens shuffled", PURPLE),
+    "random_weights": ("null: untrained weights", GREY),
+}
+DISTANCES = {
+    "intact": ("intact", BLUE, "-"),
+    "no_attention": ("MLP + skip", RED, "-"),
+    "no_mlp": ("attention + skip", GREEN, "-"),
+    "no_skip": ("attention + MLP", BLUE, "--"),
+    "mlp_only": ("MLP only", RED, "--"),
+    "attention_only": ("attention only", GREEN, "--"),
+    "nothing": ("none of the three", GREY, ":"),
+}
+EFFECTS = {
+    "final_log_rank_intact_minus_no_attention": "final rank: intact / attention removed",
+    "final_log_rank_intact_minus_random_mixer": "final rank: intact / random average",
+    "fall_log_rank": "lowest rank / input rank, intact",
+    "fall_log_rank_random_init": "lowest rank / input rank, untrained",
+    "recovery_log_rank": "final rank / lowest rank, intact",
+    "recovery_log_rank_random_init": "final rank / lowest rank, untrained",
+    "no_attention_final_log_rank_ratio": "final rank / input rank, attention removed",
+    "no_attention_lowest_minus_intact_lowest": "lowest rank: attention removed / intact",
+    "dip_log_depth_published_definition": "dip as published: input rank / lowest",
+    "dip_log_depth_without_outliers": "same dip without outliers",
+}
+
+
+def draw(
+    *,
+    curves: str | Path,
+    spectra: str | Path,
+    statistics: str | Path,
+    pdf: str | Path,
+    png: str | Path,
+    labels: Mapping[str, str],
+    length: int,
+    scale: str,
+) -> None:
+    """Draw one page a model, in the order of ``labels``; the PNG shows the first."""
+    bands, shapes = pd.read_parquet(curves), pd.read_parquet(spectra)
+    records = read_statistics(statistics)
+    pages = [
+        page(
+            bands[(bands["model"] == model) & (bands["length"] == length)],
+            shapes[(shapes["model"] == model) & (shapes["length"] == length)],
+            [record for record in records if record.model == model],
+            label=label,
+            length=length,
+        )
+        for model, label in labels.items()
+    ]
+    simulated = any(record.evidence == "simulated" for record in records)
+    save(pages, pdf=pdf, png=png, scale=scale, simulated=simulated)
+
+
+def page(
+    bands: pd.DataFrame, shapes: pd.DataFrame, records: list[Statistic], *, label: str, length: int
+) -> Figure:
+    """All panels for one model."""
+    figure = plt.figure(figsize=(13.5, 8.2))
+    passages = int(bands["n"].iloc[0])
+    figure.suptitle(
+        f"Effective rank of the residual stream of {label}: "
+        f"{passages} passages of {length} tokens, means with 95 % bootstrap bands",
+        fontsize=11,
+    )
+    halves: Any = figure.subfigures(2, 1)
+    upper, lower = halves
+    first, second, third = upper.subplots(1, 3)
+    left, right = lower.subfigures(1, 2, width_ratios=[1.02, 0.98])
+    definitions_panel(first, bands)
+    outliers_panel(second, bands)
+    ablations_panel(third, bands, cap=min(length - 2, shapes["index"].max()))
+    distance_panel(left.subplots(1, 2, width_ratios=[1.25, 1])[0], bands)
+    effects_panel(left.axes[1], records)
+    spectra_panel(right, shapes)
+    for letter, axes in zip(
+        "abcdef", [first, second, third, *left.axes, right.axes[0]], strict=False
+    ):
+        panel_letter(axes, letter)
+    return figure
+
+
+def _select(bands: pd.DataFrame, arm: str, definition: str, quantity: str) -> pd.DataFrame:
+    chosen = bands[
+        (bands["arm"] == arm)
+        & (bands["definition"] == definition)
+        & (bands["quantity"] == quantity)
+    ]
+    return chosen.sort_values("layer")
+
+
+def _draw(axes: Axes, rows: pd.DataFrame, label: str, **look: object) -> None:
+    curve(axes, rows["layer"], rows["value"], rows["ci_low"], rows["ci_high"], label=label, **look)
+
+
+def definitions_panel(axes: Axes, bands: pd.DataFrame) -> None:
+    for definition, (label, colour) in DEFINITIONS.items():
+        _draw(axes, _select(bands, "intact", definition, "effective_rank"), label, color=colour)
+    axes.set(
+        title="Intact network: the definition decides the shape",
+        xlabel="after block (0: input of the first)",
+        ylabel="effective rank (directions)",
+        ylim=(0, None),
+    )
+    axes.legend(loc="center right")
+
+
+def outliers_panel(axes: Axes, bands: pd.DataFrame) -> None:
+    lines = [
+        ("published", "token_share", "heaviest token, all positions", RED, "-"),
+        ("uncentred", "token_share", "heaviest token, first left out", RED, "--"),
+        ("published", "channel_share", "heaviest channel, all positions", BLUE, "-"),
+        ("uncentred", "channel_share", "heaviest channel, first left out", BLUE, "--"),
+    ]
+    for definition, quantity, label, colour, style in lines:
+        rows = _select(bands, "intact", definition, quantity)
+        _draw(axes, rows, label, color=colour, linestyle=style)
+    axes.set(
+        title="Intact network: one token and a few channels hold the norm",
+        xlabel="after block",
+        ylabel="share of the squared norm",
+        ylim=(0, 1.02),
+    )
+    axes.legend(loc="center right")
+
+
+def ablations_panel(axes: Axes, bands: pd.DataFrame, cap: int) -> None:
+    for arm, (label, colour) in WITH_SKIP.items():
+        rows = _select(bands, arm, "centred", "effective_rank")
+        if len(rows):
+            _draw(axes, rows, label, color=colour)
+    axes.axhline(cap, color=BLACK, linestyle=":", linewidth=1, label=f"cap: {cap}")
+    axes.set(
+        title="Skip connections kept (centred, first position left out)",
+        xlabel="after block",
+        ylabel="effective rank (directions)",
+        ylim=(0, 1.08 * cap),
+    )
+    axes.legend(loc="best")
+
+
+def distance_panel(axes: Axes, bands: pd.DataFrame) -> None:
+    for arm, (label, colour, style) in DISTANCES.items():
+        rows = _select(bands, arm, "centred", "distance")
+        if len(rows):
+            _draw(axes, rows, label, color=colour, linestyle=style)
+    axes.axhline(FP32, color=BLACK, linewidth=0.8, linestyle=":")
+    axes.text(0, 1.3 * FP32, "fp32 rounding", fontsize=7, va="bottom")
+    axes.set(
+        title="Collapse: distance to identical tokens",
+        xlabel="after block",
+        ylabel="relative distance to the best constant row",
+        yscale="log",
+        ylim=(5e-8, 3),
+    )
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.06))
+
+
+def effects_panel(axes: Axes, records: list[Statistic]) -> None:
+    found = {record.id.removeprefix("fig8."): record for record in records}
+    for row, (name, label) in enumerate(EFFECTS.items()):
+        record = found[name]
+        assert record.ci_low is not None
+        assert record.ci_high is not None
+        low, value, high = np.exp([record.ci_low, record.value, record.ci_high])
+        axes.plot([low, high], [row, row], color=BLUE, linewidth=2.4, solid_capstyle="butt")
+        axes.plot(value, row, "o", color=BLUE, markersize=4)
+        axes.text(0.0, row - 0.32, label, fontsize=7, transform=axes.get_yaxis_transform())
+    axes.axvline(1, color=BLACK, linewidth=0.8)
+    axes.set(
+        title="What the claims rest on",
+        xlabel="ratio of effective ranks (95 % interval)",
+        xscale="log",
+        yticks=[],
+        ylim=(len(EFFECTS) - 0.5, -0.8),
+    )
+    axes.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+
+
+def spectra_panel(figure: SubFigure, shapes: pd.DataFrame) -> None:
+    sheets = [
+        ("intact", "centred", "Spectra, trained"),
+        ("intact", "shuffled_values", "null: values shuffled"),
+        ("random_weights", "centred", "null: untrained"),
+    ]
+    panels = figure.subplots(1, 3, sharey=True)
+    positive = shapes["share"][shapes["share"] > 0]
+    norm = LogNorm(vmin=max(positive.min(), 1e-4), vmax=positive.max())
+    for axes, (arm, definition, title) in zip(panels, sheets, strict=True):
+        chosen = shapes[(shapes["arm"] == arm) & (shapes["definition"] == definition)]
+        image = chosen.pivot(index="index", columns="layer", values="share")
+        mesh = axes.pcolormesh(
+            image.columns, image.index, image.to_numpy().clip(1e-12), norm=norm, cmap="viridis",
+            rasterized=True,
+        )  # fmt: skip
+        axes.set(title=title, xlabel="after block", yscale="log")
+        axes.grid(False)
+    panels[0].set_ylabel("index of singular value")
+    panels[0].invert_yaxis()
+    figure.colorbar(mesh, ax=panels, label="share of the nuclear norm", pad=0.02)

@@ -1,0 +1,76 @@
+"""One look for every figure, and one way to save it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+
+from tgn.files import replacing
+from tgn.provenance import footer
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
+YELLOW, BLUE, RED, PURPLE, GREY = "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999"
+
+plt.rcParams.update(
+    {
+        "font.size": 8.5,
+        "axes.titlesize": 9,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#eeeeee",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+        "legend.fontsize": 7.5,
+        "lines.linewidth": 1.6,
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 160,
+        "pdf.fonttype": 42,
+    }
+)
+
+
+def curve(axes: Axes, x: object, value: object, low: object, high: object, **look: object) -> None:
+    """A line with its interval as a band."""
+    (line,) = axes.plot(x, value, **look)  # type: ignore[arg-type]
+    axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)  # type: ignore[arg-type]
+
+
+def panel_letter(axes: Axes, letter: str) -> None:
+    """A bold letter before the panel's title."""
+    axes.set_title(rf"$\bf{{{letter}}}$  {axes.get_title(loc='left')}", loc="left")
+
+
+def save(
+    figures: list[Figure], *, pdf: str | Path, png: str | Path, scale: str, simulated: bool
+) -> None:
+    """Write all pages as PDF and the first one as PNG, each with its scale and revision.
+
+    A figure made from simulated data says so on its face.
+    """
+    for figure in figures:
+        figure.text(
+            0.995, 0.002, footer(scale), ha="right", va="bottom", fontsize=6, color="#666666"
+        )
+        if simulated:
+            figure.text(
+                0.5, 0.5, "SIMULATED DATA", ha="center", va="center", rotation=30, fontsize=60,
+                color="#d55e00", alpha=0.15, zorder=10,
+            )  # fmt: skip
+    with replacing(pdf) as temporary, PdfPages(temporary, metadata={"CreationDate": None}) as pages:
+        for figure in figures:
+            pages.savefig(figure)
+    with replacing(png) as temporary:
+        figures[0].savefig(temporary)
+    for figure in figures:
+        plt.close(figure)
