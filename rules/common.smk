@@ -1,6 +1,5 @@
 """Configuration, paths and registries that every rules file uses."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,12 +9,11 @@ SOURCE_ROOT = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE_ROOT))
 
 from tgn import config as configuration
+from tgn import environment
 from tgn import sources
 
 # Jobs find the library without being told, on this machine, on a cluster node or under conda.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
+environment.put_first("PYTHONPATH", SOURCE_ROOT)
 
 RESULTS = {"laptop": "results", "paper": "results/paper", "smoke": "results/smoke"}
 FIGURES = []  # each figure's rules file adds its own
@@ -41,7 +39,7 @@ def checked(config):
         check_names(complete)
     except ValueError as error:
         raise WorkflowError(str(error)) from None
-    os.environ["PYTHONHASHSEED"] = str(complete["python_hash_seed"])
+    environment.put("PYTHONHASHSEED", complete["python_hash_seed"])
     return complete
 
 

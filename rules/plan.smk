@@ -12,7 +12,7 @@ def sources_in_use():
 
 
 def refuse_targets_of_other_scales():
-    """A path under another scale's folder has no rule now: say which path or scale is meant."""
+    """Nothing makes a path under another scale's folder now; say which path or scale is meant."""
     scale, own = config["scale"], RESULTS[config["scale"]]
     # Snakemake tells its targets to no one while it reads this, so the command line is asked.
     for target in (

@@ -353,7 +353,7 @@ def equal_length(x: ArrayLike, length: int, rng: np.random.Generator | None = No
     ValueError
         If `x` is not a matrix of finite real numbers, or `length` is not in 1 ... T.
     """
-    x = _check_matrix(x)
+    x, _ = _check_matrix(x)
     spare = x.shape[-2] - length
     if length < 1 or spare < 0:
         raise ValueError(f"length must be in 1 ... {x.shape[-2]}, got {length}")
@@ -383,7 +383,7 @@ def shuffled_within_columns(x: ArrayLike, rng: np.random.Generator) -> NDArray:
     ValueError
         If `x` is not a matrix of finite real numbers.
     """
-    return rng.permuted(_check_matrix(x), axis=-2)
+    return rng.permuted(_check_matrix(x)[0], axis=-2)
 
 
 def marchenko_pastur(n_rows: int, n_columns: int, *, centre: Centre = "none") -> Array:
@@ -485,14 +485,14 @@ def _prepare(x: ArrayLike, centre: Centre, dtype: Any = np.float64) -> tuple[NDA
     which no square overflows or vanishes.
     """
     _check_option("centre", centre, Centre)
-    x = _check_matrix(x)
-    scale = _power_of_two(x).astype(dtype)
+    x, peak = _check_matrix(x)
+    scale = _power_of_two(peak).astype(dtype)
     # In place from here on: fresh pages cost as much as the arithmetic.
     prepared = np.divide(x, scale, out=np.empty(x.shape, dtype))
     if centre != "none":
         _subtract_means(prepared)
         # What remains may be far smaller than the offsets were.
-        remaining = np.minimum(_power_of_two(prepared), 1).astype(dtype)
+        remaining = np.minimum(_power_of_two(_peak(prepared)), 1).astype(dtype)
         prepared /= remaining
         scale *= remaining
     if centre == "zscore":
@@ -519,9 +519,9 @@ def _peak(x: NDArray) -> Array:
     return np.maximum(highest, -lowest)
 
 
-def _power_of_two(x: NDArray) -> Array:
-    """Power of two at or below the largest magnitude of each matrix (0.5 for zeros)."""
-    return np.ldexp(1.0, np.frexp(_peak(x))[1] - 1)
+def _power_of_two(peak: Array) -> Array:
+    """Power of two at or below each magnitude (0.5 for zero)."""
+    return np.ldexp(1.0, np.frexp(peak)[1] - 1)
 
 
 def _gram(x: NDArray) -> NDArray:
@@ -545,8 +545,8 @@ def _ratio(numerator: Array, denominator: Array) -> Any:
     return np.divide(numerator, denominator, out=quotient, where=denominator > 0)[()]
 
 
-def _check_matrix(x: ArrayLike) -> NDArray:
-    """`x` as an array of finite real matrices."""
+def _check_matrix(x: ArrayLike) -> tuple[NDArray, Array]:
+    """`x` as an array of finite real matrices, and the peak of each."""
     x = np.asarray(x)
     if x.ndim < 2:
         raise ValueError(f"x must have shape (..., T, D), got {x.ndim} dimension(s)")
@@ -554,9 +554,10 @@ def _check_matrix(x: ArrayLike) -> NDArray:
         raise ValueError(f"x must not be empty, got shape {x.shape}")
     if x.dtype.kind not in "biuf":
         raise ValueError(f"x must hold real numbers, got {x.dtype}")
-    if not np.isfinite(_peak(x)).all():
+    peak = _peak(x)
+    if not np.isfinite(peak).all():
         raise ValueError("x must not hold NaN or infinite values")
-    return x
+    return x, peak
 
 
 def _check_option(name: str, value: str, options: Any) -> None:

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.integrate import quad
@@ -801,6 +801,7 @@ def test_needs_no_torch():
     ),
     st.sampled_from(CENTRES),
 )
+@example(np.array([[1.7e308], [-1.7e308], [-1.7e308]]), "columns")
 def test_every_finite_matrix_has_finite_ranks(x, centre):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -184,7 +184,7 @@ def ablations_panel(axes: Axes, bands: pd.DataFrame, cap: int) -> None:
 
 def distance_panel(axes: Axes, bands: pd.DataFrame) -> None:
     for arm, (label, colour, style) in DISTANCES.items():
-        rows = _select(bands, arm, "centred", "distance")
+        rows = _select(bands, arm, "uncentred", "distance")
         if len(rows):
             _draw(axes, rows, label, color=colour, linestyle=style)
     axes.axhline(FP32, color=BLACK, linewidth=0.8, linestyle=":")

@@ -33,3 +33,5 @@ DEFINITIONS = {
 }
 PRIMARY = "centred"
 NULL = "shuffled_values"
+CORE = ("published", "uncentred", "centred")
+FULL = tuple(DEFINITIONS)

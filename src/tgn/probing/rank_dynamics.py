@@ -17,12 +17,13 @@ from tqdm import tqdm
 from tgn import rank, sources
 from tgn.files import replacing
 from tgn.probing.adapters import Adapter, adapt
-from tgn.probing.definitions import DEFINITIONS, NULL, PRIMARY, Definition
+from tgn.probing.definitions import CORE, DEFINITIONS, FULL, NULL, PRIMARY, Definition
 from tgn.probing.pretrained import encoder, load_model, load_tokenizer, random_model
 from tgn.probing.surgery import ablated, random_causal_mixer, recorded
 from tgn.text.corpora import cut_passages
 
 SPECTRA = (PRIMARY, NULL)  # definitions whose whole spectrum is kept
+UNCENTRED = ("published", "uncentred")  # with and without the first position
 
 
 def measure_arm(
@@ -55,7 +56,8 @@ def measure_arm(
         definition and of its null; one row a length, layer, definition and index.
     arm
         Keys ``attention``, ``mlp``, ``skip`` (kept or removed), ``mixer`` (attention or random),
-        ``tokens`` (natural or shuffled), ``weights`` (trained or random).
+        ``tokens`` (natural or shuffled), ``weights`` (trained or random), ``definitions`` (core
+        or full, the latter with nulls).
 
     Raises
     ------
@@ -78,7 +80,12 @@ def measure_arm(
             tokens = np.random.default_rng([seed, length, 1]).permuted(tokens, axis=1)
         with changed(adapter, arm, length, seed):
             measured, shape = measure(
-                adapter, tokens, batch=batch, outlier_channels=outlier_channels, seed=seed
+                adapter,
+                tokens,
+                definitions=FULL if arm["definitions"] == "full" else CORE,
+                batch=batch,
+                outlier_channels=outlier_channels,
+                seed=seed,
             )
         measured["document"] = documents[measured["passage"]]
         rows.append(measured.assign(length=length))
@@ -103,7 +110,13 @@ def changed(
 
 
 def measure(
-    adapter: Adapter, tokens: NDArray, *, batch: int, outlier_channels: int, seed: int
+    adapter: Adapter,
+    tokens: NDArray,
+    *,
+    definitions: Sequence[str],
+    batch: int,
+    outlier_channels: int,
+    seed: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ranks and spectra of the residual stream of each passage.
 
@@ -127,7 +140,10 @@ def measure(
                 _, measured, normalised = previous  # deleted blocks hand the stream on unchanged
             else:
                 measured, normalised = measure_states(
-                    state.float().cpu().numpy(), outlier_channels=outlier_channels, rng=rng
+                    state.float().cpu().numpy(),
+                    definitions=definitions,
+                    outlier_channels=outlier_channels,
+                    rng=rng,
                 )
             previous = (state, measured, normalised)
             rows.append(measured.assign(layer=layer, passage=measured["passage"] + start))
@@ -162,9 +178,13 @@ def _residual_streams(
 
 
 def measure_states(
-    states: NDArray, *, outlier_channels: int, rng: np.random.Generator
+    states: NDArray,
+    *,
+    definitions: Sequence[str],
+    outlier_channels: int,
+    rng: np.random.Generator,
 ) -> tuple[pd.DataFrame, dict[str, NDArray]]:
-    """Every rank under every definition, for a batch of state matrices.
+    """Every rank under the given definitions, for a batch of state matrices.
 
     Parameters
     ----------
@@ -181,30 +201,26 @@ def measure_states(
     """
     rows: list[pd.DataFrame] = []
     spectra: dict[str, NDArray] = {}
-    for name, definition in DEFINITIONS.items():
+    for name in definitions:
+        definition = DEFINITIONS[name]
         prepared = _prepare(states, definition, outlier_channels, rng)
         sigma = rank.singular_values(prepared, centre=definition.centre)
         if name in SPECTRA:
             total = sigma.sum(axis=1, keepdims=True)
             spectra[name] = np.divide(sigma, total, out=np.zeros_like(sigma), where=total > 0)
-        token_share, channel_share = rank.outlier_share(prepared)
-        rows.append(
-            pd.DataFrame(
-                {
-                    "passage": np.arange(len(states)),
-                    "definition": name,
-                    "effective_rank": rank.renyi_rank(sigma, 1),
-                    "effective_rank_sigma2": rank.renyi_rank(sigma**2, 1),
-                    "participation_ratio": rank.renyi_rank(sigma**2, 2),
-                    "stable_rank": rank.renyi_rank(sigma**2, np.inf),
-                    "cap": rank.rank_cap(*prepared.shape[1:], centre=definition.centre),
-                    "distance": rank.relative_residual(prepared),
-                    "distance_mixed": rank.relative_residual(prepared, norm="mixed"),
-                    "token_share": token_share,
-                    "channel_share": channel_share,
-                }
-            )
-        )
+        measured = {
+            "effective_rank": rank.renyi_rank(sigma, 1),
+            "effective_rank_sigma2": rank.renyi_rank(sigma**2, 1),
+            "participation_ratio": rank.renyi_rank(sigma**2, 2),
+            "stable_rank": rank.renyi_rank(sigma**2, np.inf),
+            "cap": rank.rank_cap(*prepared.shape[1:], centre=definition.centre),
+        }
+        if name in UNCENTRED:  # these do not depend on the centring
+            measured["distance"] = rank.relative_residual(prepared)
+            measured["distance_mixed"] = rank.relative_residual(prepared, norm="mixed")
+            measured["token_share"], measured["channel_share"] = rank.outlier_share(prepared)
+        passages = np.arange(len(states))
+        rows.append(pd.DataFrame({"passage": passages, "definition": name, **measured}))
     return pd.concat(rows, ignore_index=True), spectra
 
 

@@ -99,6 +99,8 @@ def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataF
     for labels, rows in measured.groupby(keys, sort=False):
         for quantity in QUANTITIES:
             units = by_layer(rows, quantity)
+            if np.isnan(units).all():
+                continue  # not measured under this definition
             logarithmic = quantity == "distance" and (units > 0).all()
             band = bootstrap_band(
                 np.log(units) if logarithmic else units,
@@ -121,6 +123,9 @@ def cross_fitted(
     curves: NDArray, choose: Chooser, read: Callable[[NDArray, int], NDArray]
 ) -> NDArray:
     """Choose a layer on one half of the passages and read the other half there, both ways.
+
+    The mean is free of the bias that choosing brings. Where no layer stands out the two halves
+    may agree on one by chance, and a bootstrap of the values then covers 90 % instead of 95 %.
 
     Parameters
     ----------
@@ -181,7 +186,7 @@ def model_statistics(
     floor = np.finfo(np.float32).eps
     far = {
         arm: np.log10(np.maximum(values, floor))
-        for arm, values in curves(PRIMARY, "distance").items()
+        for arm, values in curves("uncentred", "distance").items()
     }
     intact, without = rank["intact"], rank["no_attention"]
     untrained = rank["random_weights"]

@@ -1,0 +1,56 @@
+"""A reader never meets half a file, and a failure leaves what was there."""
+
+import hashlib
+
+import pytest
+
+from tgn.files import digest, replacing, write_json
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("content")
+        assert not path.exists()
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "content"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_results_can_be_read_by_others(tmp_path):
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+    plain = tmp_path / "plain.txt"
+    plain.write_text("x")
+    assert (tmp_path / "a.txt").stat().st_mode == plain.stat().st_mode
+
+
+def test_json_refuses_what_json_cannot_say(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"value": float("nan")})
+    assert not path.exists()
+    write_json(path, {"b": 1, "a": "é"})
+    assert path.read_text(encoding="utf-8") == '{\n  "a": "é",\n  "b": 1\n}\n'
+
+
+def test_digests_are_the_standard_ones(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    assert digest(path) == hashlib.sha256(b"abc").hexdigest()
+    assert digest(path, "md5") == hashlib.md5(b"abc").hexdigest()

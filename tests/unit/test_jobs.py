@@ -1,0 +1,74 @@
+"""A job leaves a log, a record, and the error where both user and workflow see it."""
+
+import json
+import os
+
+import pytest
+
+from tgn import jobs
+
+
+@pytest.fixture(autouse=True)
+def restored_environment(monkeypatch):
+    for variable in (*jobs._THREAD_VARIABLES, "SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        monkeypatch.delenv(variable, raising=False)
+    yield
+    for variable in jobs._THREAD_VARIABLES:
+        os.environ.pop(variable, None)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "steps.py").write_text(
+        "def write(*, path, text, seed):\n"
+        "    print('writing')\n"
+        "    open(path, 'w').write(text)\n"
+        "def fail(*, reason):\n"
+        "    raise ValueError(reason)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_job_calls_logs_and_records(module):
+    (module / "input.txt").write_text("in")
+    jobs.run(
+        "steps:write",
+        {"path": "out.txt", "text": "hello", "seed": 3},
+        inputs=["input.txt"],
+        record="out.provenance.json",
+        log="logs/write.log",
+        threads=1,
+    )
+    assert (module / "out.txt").read_text() == "hello"
+    assert "writing" in (module / "logs/write.log").read_text()
+    record = json.loads((module / "out.provenance.json").read_text())
+    assert record["seeds"] == {"seed": 3}
+    assert record["config"]["call"] == "steps:write"
+    assert set(record["inputs"]) == {"input.txt"}
+
+
+def test_an_error_is_logged_shown_and_raised(module, capsys):
+    with pytest.raises(ValueError, match="no such thing"):
+        jobs.run("steps:fail", {"reason": "no such thing"}, record="r.json", log="fail.log")
+    assert "no such thing" in (module / "fail.log").read_text()
+    assert "ValueError: no such thing" in capsys.readouterr().err
+    assert not (module / "r.json").exists()
+
+
+def test_threads_reach_the_numerical_libraries(module):
+    jobs.run("steps:write", {"path": "a", "text": "", "seed": 0}, threads=1)
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_slurm_allots_cpus_over_what_the_workflow_says(monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "5")
+    assert jobs.allotted_cpus(2) == 5
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    assert jobs.allotted_cpus(2) == 8
+
+
+def test_without_slurm_the_machine_is_the_limit():
+    assert jobs.allotted_cpus(10**6) == len(os.sched_getaffinity(0))
+    assert jobs.allotted_cpus(1) == 1

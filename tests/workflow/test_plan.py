@@ -1,0 +1,172 @@
+"""What is promised before anything runs: plans, the banner, and refusals that help."""
+
+import json
+import re
+
+import pytest
+import yaml
+from running import ROOT, snakemake
+
+SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+
+
+def planned(run):
+    """Jobs a dry-run counts, by rule."""
+    assert run.returncode == 0, run.stderr[-3000:] + run.stdout[-3000:]
+    table = (run.stdout + run.stderr).split("Job stats:")[1].split("total")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
+
+
+def test_a_bare_dry_run_plans_everything_and_touches_nothing(checkout):
+    before = {path for path in checkout.rglob("*") if ".snakemake" not in path.parts}
+    jobs = planned(snakemake(checkout, "--dry-run"))
+    assert jobs["fig8"] == jobs["claims"] == 1
+    assert jobs["fetch"] == 2
+    after = {path for path in checkout.rglob("*") if ".snakemake" not in path.parts}
+    assert {path for path in after - before if "__pycache__" not in path.parts} == set()
+
+
+@pytest.mark.parametrize("target", ["results/fig8.pdf", "fig8"])
+def test_one_figure_by_path_or_name_plans_only_itself(checkout, target):
+    jobs = planned(snakemake(checkout, "-n", target))
+    assert jobs["fig8"] == 1
+    assert "claims" not in jobs
+
+
+def test_the_paper_scale_plans_gpt2_on_wikitext(checkout):
+    run = snakemake(checkout, "--config", "scale=paper", "--dry-run", "results/paper/fig8.pdf")
+    arms = len(yaml.safe_load((ROOT / "config.yaml").read_text())["rank_dynamics"]["arms"])
+    assert planned(run)["rank_dynamics"] == 2 * arms
+    for part in ("resources/gpt2/receipt.json", "resources/wikitext-103-raw/receipt.json"):
+        assert part in run.stdout + run.stderr
+
+
+def test_every_start_says_what_it_stands_on(checkout):
+    laptop = snakemake(checkout, "-n").stderr
+    assert "Scale: laptop (results in results/)" in laptop
+    assert re.search(r"smollm2-135m: real, [\d.]+ MB, from the wheel", laptop)
+    assert "snakemake all --config scale=paper" in laptop
+    smoke = snakemake(checkout, "-n", "--config", "scale=smoke").stderr
+    assert "fixture-gpt2: simulated" in smoke
+    paper = snakemake(checkout, "-n", "--config", "scale=paper").stderr
+    assert "results in results/paper/" in paper
+    assert "--config scale=paper" not in paper
+
+
+@pytest.mark.parametrize(
+    ("scale", "target", "hint"),
+    [
+        ("smoke", "results/fig8.pdf", "results/smoke/fig8.pdf"),
+        ("laptop", "results/paper/fig8.pdf", "--config scale=paper"),
+        ("paper", "results/smoke/claims.json", "results/paper/claims.json"),
+    ],
+)
+def test_a_target_of_another_scale_is_answered_with_the_right_one(checkout, scale, target, hint):
+    run = snakemake(checkout, "-n", target, "--config", f"scale={scale}")
+    assert run.returncode != 0
+    said = run.stdout + run.stderr  # a dry-run logs to standard output
+    assert "MissingRuleException" not in said
+    assert hint in said
+
+
+@pytest.mark.parametrize(
+    ("overlay", "words"),
+    [
+        (
+            "rank_dynamics: {passages: 3e1}",
+            ["rank_dynamics.passages", "'3e1'", "integer", "3.0e-4"],
+        ),
+        ("rank_dynamics: {pasages: 64}", ["rank_dynamics", "pasages", "passages"]),
+        ("rank_dynamics: {lengths: 128}", ["rank_dynamics.lengths", "128", "array"]),
+        ("rank_dynamics: {models: [gtp2]}", ["rank_dynamics.models", "gtp2", "gpt2"]),
+        ("rank_dynamics: {corpus: wiki}", ["rank_dynamics.corpus", "wiki", "wikipedia-sample"]),
+        ("rank_dynamics: {arms: {intact: {mixer: fft}}}", ["arms.intact.mixer", "fft", "random"]),
+        ("sede: 3", ["sede", "unknown key"]),
+        ("scale: papre", ["scale", "papre", "laptop, paper, smoke"]),
+    ],
+)
+def test_a_wrong_configuration_stops_with_path_given_and_allowed(
+    checkout, tmp_path, overlay, words
+):
+    path = tmp_path / "overlay.yaml"
+    path.write_text(overlay)
+    run = snakemake(checkout, "--dry-run", "--configfile", str(path))
+    assert run.returncode != 0
+    said = run.stdout + run.stderr
+    assert "Job stats" not in said
+    for word in words:
+        assert word in said, said
+
+
+def test_the_default_profile_holds_nothing_a_cluster_profile_sets():
+    profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
+    assert set(profile) <= {"cores", "resources", "printshellcmds", "show-failed-logs"}
+    assert profile["resources"] == {"gpu": 1}
+
+
+def test_slurm_requests_survive_the_default_profile(checkout):
+    """profiles/default is laid over every other profile, key by key."""
+    run = snakemake(checkout, "--profile", "profiles/slurm", "--dry-run", "all")
+    assert "Scale: paper" in run.stderr
+    text = run.stdout + run.stderr
+    jobs = dict(re.findall(r"rule (\w+):\n(?:    .*\n)*?    resources: (.*)", text))
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    gpu = profile["set-resources"]["rank_dynamics"]
+    for key, value in {**gpu, "gpu": 1, "slurm_account": "default"}.items():
+        assert f"{key}={value}" in jobs["rank_dynamics"], jobs["rank_dynamics"]
+    for key in ("slurm_partition", "cpus_per_task"):
+        assert f"{key}={profile['default-resources'][key]}" in jobs["fig8_statistics"]
+
+
+def test_slurm_profile_keeps_the_scale_a_user_asks_for(checkout):
+    base = ["--profile", "profiles/slurm", "--dry-run", "all"]
+    assert "Scale: smoke" in snakemake(checkout, *base, "--config", "scale=smoke").stderr
+    assert "Scale: paper" in snakemake(checkout, *base, "--config", "python_hash_seed=1").stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--lint"], ["--list"], ["--summary"], ["--rulegraph", "mermaid-js"], ["--dag"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_the_other_commands_work(checkout, arguments):
+    run = snakemake(checkout, *arguments)
+    assert run.returncode == 0, run.stderr
+    assert "Scale:" not in run.stdout  # the banner must not land in a graph
+
+
+def test_the_readme_shows_the_rule_graph_as_it_is(checkout):
+    graph = snakemake(checkout, "--rulegraph", "mermaid-js", "all").stdout.strip()
+    assert graph in (ROOT / "docs/architecture.md").read_text()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_adapters(script):
+    text = script.read_text()
+    assert len([line for line in text.splitlines() if line.strip()]) <= 20
+    assert "__future__" not in text  # a preamble goes in front, and Python refuses it there
+    assert "snakemake.config" not in text  # read there, a changed value would not rerun the job
+
+
+def test_the_library_knows_nothing_of_snakemake():
+    for path in (ROOT / "src").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) snakemake", path.read_text(), re.M), path
+
+
+def test_editing_the_library_reruns_what_depends_on_it(smoke_run):
+    """Not what does not: a plot's colour never retrains."""
+    source = smoke_run / "src/tgn/plots/style.py"
+    original = source.read_text()
+    try:
+        source.write_text(original + "\n# edited\n")
+        jobs = planned(snakemake(smoke_run, "-n", "all", "--config", "scale=smoke"))
+    finally:
+        source.write_text(original)
+    assert "fig8" in jobs
+    assert "rank_dynamics" not in jobs
+
+
+def test_changing_a_number_reruns_what_depends_on_it(smoke_run):
+    overlay = json.dumps({"seed": 9})
+    run = snakemake(smoke_run, "-n", "all", "--config", "scale=smoke", f"rank_dynamics={overlay}")
+    assert planned(run)["rank_dynamics"] > 0
