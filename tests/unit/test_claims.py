@@ -564,10 +564,12 @@ FIG8_AS_CLAIMED = {
     "fall_log_rank_random_init": 0.0,
     "recovery_log_rank_random_init": 0.0,
     "no_attention_final_log_rank_ratio": -1.0,
+    "no_attention_final_log_rank_ratio_without_outliers": -0.9,
+    "no_attention_final_log_rank_ratio_random_init": -0.8,
     "no_attention_lowest_minus_intact_lowest": -0.5,
     "dip_log_depth_published_definition": 0.8,
     "dip_log_depth_without_outliers": 0.7,
-    "dip_share_explained_by_outliers": 0.1,
+    "dip_log_depth_without_outliers_minus_half": 0.3,
 }
 
 
@@ -588,13 +590,13 @@ def test_the_ledger_reads_and_needs_only_statistics_figure_8_makes():
         (
             # pure attention is what collapses the tokens
             {"final_log_distance_attention_only_minus_none": -3.0},
-            "attention_prevents_rank_collapse",
+            "attention_is_anti_dissipative",
             NO,
         ),
         (
             # skip connections do more than attention
             {"skip_restores_log_distance": 4.0},
-            "attention_prevents_rank_collapse",
+            "attention_is_anti_dissipative",
             NO,
         ),
         (
@@ -602,14 +604,33 @@ def test_the_ledger_reads_and_needs_only_statistics_figure_8_makes():
             "attention_prevents_rank_collapse",
             OPEN,
         ),
+        (
+            {"final_log_rank_intact_minus_no_attention": -1.0},
+            "attention_prevents_rank_collapse",
+            NO,
+        ),
         ({"fall_log_rank": -0.4}, "rank_collapses_and_is_restored", NO),
         ({"fall_log_rank_random_init": -0.9}, "rank_collapses_and_is_restored", NO),
         ({"recovery_log_rank": -0.4}, "rank_collapses_and_is_restored", NO),
         ({"fall_log_rank": -0.7}, "rank_collapses_and_is_restored", OPEN),
         ({"no_attention_final_log_rank_ratio": -0.25}, "no_attention_collapses", NO),
         ({"no_attention_lowest_minus_intact_lowest": 0.5}, "no_attention_collapses", NO),
-        ({"dip_share_explained_by_outliers": 0.9}, "shallow_dip_is_compression", NO),
-        ({"dip_share_explained_by_outliers": 0.5}, "shallow_dip_is_compression", OPEN),
+        (
+            # an architecture that keeps its rank untrained shows that deleting is what hurts
+            {"no_attention_final_log_rank_ratio_random_init": -0.1},
+            "no_attention_collapses",
+            NO,
+        ),
+        (
+            {"dip_log_depth_without_outliers_minus_half": -0.3},
+            "shallow_dip_is_compression",
+            NO,
+        ),
+        (
+            {"dip_log_depth_without_outliers_minus_half": 0.01},
+            "shallow_dip_is_compression",
+            OPEN,
+        ),
     ],
 )
 def test_each_of_figure_8s_claims_can_fail(changes, claim_id, verdict):

@@ -24,6 +24,7 @@ ARMS = (
     "mlp_only",
     "random_mixer",
     "random_weights",
+    "no_attention_random_weights",
 )
 
 
@@ -93,12 +94,16 @@ def test_contrasts_between_arms_have_the_planted_size():
             ("intact", "centred"): np.linspace(20, 60, LAYERS),
             ("no_attention", "centred"): np.linspace(20, 6, LAYERS),
             ("random_mixer", "centred"): np.linspace(20, 15, LAYERS),
+            ("no_attention", "without_outliers"): np.linspace(20, 12, LAYERS),
+            ("no_attention_random_weights", "centred"): np.linspace(20, 18, LAYERS),
         }
     )
     planted = {
         "final_log_rank_intact_minus_no_attention": np.log(60 / 6),
         "final_log_rank_intact_minus_random_mixer": np.log(60 / 15),
         "no_attention_final_log_rank_ratio": np.log(6 / 20),
+        "no_attention_final_log_rank_ratio_without_outliers": np.log(12 / 20),
+        "no_attention_final_log_rank_ratio_random_init": np.log(18 / 20),
     }
     for name, value in planted.items():
         assert found[name].value == pytest.approx(value, abs=0.05)
@@ -126,12 +131,11 @@ def test_a_collapse_below_rounding_counts_as_rounding():
 
 def test_the_share_of_a_dip_that_outliers_explain():
     dip = np.array([40, 20, 10, 20, 40, 40, 40, 40, 40.0])
-    gone, whole = (
-        statistics({("intact", "published"): dip}),
-        statistics({("intact", "published"): dip, ("intact", "without_outliers"): dip}),
-    )
-    assert gone["dip_share_explained_by_outliers"].value == pytest.approx(1, abs=0.05)
-    assert whole["dip_share_explained_by_outliers"].value == pytest.approx(0, abs=0.05)
+    gone = statistics({("intact", "published"): dip})
+    whole = statistics({("intact", "published"): dip, ("intact", "without_outliers"): dip})
+    name = "dip_log_depth_without_outliers_minus_half"
+    assert gone[name].value == pytest.approx(-np.log(4) / 2, abs=0.05)
+    assert whole[name].value == pytest.approx(np.log(4) / 2, abs=0.05)
     assert gone["dip_log_depth_published_definition"].value == pytest.approx(np.log(4), abs=0.05)
 
 

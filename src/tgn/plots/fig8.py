@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import NullFormatter
 
 from tgn.plots.style import (
     BLACK,
@@ -53,17 +54,20 @@ DISTANCES = {
     "attention_only": ("attention only", GREEN, "--"),
     "nothing": ("none of the three", GREY, ":"),
 }
+NO_ATTENTION = "attention removed"
 EFFECTS = {
-    "final_log_rank_intact_minus_no_attention": "final rank: intact / attention removed",
-    "final_log_rank_intact_minus_random_mixer": "final rank: intact / random average",
-    "fall_log_rank": "lowest rank / input rank, intact",
-    "fall_log_rank_random_init": "lowest rank / input rank, untrained",
-    "recovery_log_rank": "final rank / lowest rank, intact",
-    "recovery_log_rank_random_init": "final rank / lowest rank, untrained",
-    "no_attention_final_log_rank_ratio": "final rank / input rank, attention removed",
-    "no_attention_lowest_minus_intact_lowest": "lowest rank: attention removed / intact",
-    "dip_log_depth_published_definition": "dip as published: input rank / lowest",
-    "dip_log_depth_without_outliers": "same dip without outliers",
+    "final_log_rank_intact_minus_no_attention": f"final: intact / {NO_ATTENTION}",
+    "final_log_rank_intact_minus_random_mixer": "final: intact / random average",
+    "fall_log_rank": "lowest / input: intact",
+    "fall_log_rank_random_init": "lowest / input: untrained",
+    "recovery_log_rank": "final / lowest: intact",
+    "recovery_log_rank_random_init": "final / lowest: untrained",
+    "no_attention_final_log_rank_ratio": f"final / input: {NO_ATTENTION}",
+    "no_attention_final_log_rank_ratio_without_outliers": "... heaviest channels left out",
+    "no_attention_final_log_rank_ratio_random_init": "... untrained",
+    "no_attention_lowest_minus_intact_lowest": f"lowest: {NO_ATTENTION} / intact",
+    "dip_log_depth_published_definition": "shallow dip as published: input / lowest",
+    "dip_log_depth_without_outliers": "... at that layer, without outliers",
 }
 
 
@@ -78,19 +82,26 @@ def draw(
     length: int,
     scale: str,
 ) -> None:
-    """Draw one page a model, in the order of ``labels``; the PNG shows the first."""
+    """Draw a page a model in the order of ``labels``, and one more if lengths were compared.
+
+    The PNG shows the first page.
+    """
     bands, shapes = pd.read_parquet(curves), pd.read_parquet(spectra)
     records = read_statistics(statistics)
-    pages = [
-        page(
-            bands[(bands["model"] == model) & (bands["length"] == length)],
-            shapes[(shapes["model"] == model) & (shapes["length"] == length)],
-            [record for record in records if record.model == model],
-            label=label,
-            length=length,
+    pages = []
+    for model, label in labels.items():
+        own = bands[bands["model"] == model]
+        pages.append(
+            page(
+                own[own["length"] == length],
+                shapes[(shapes["model"] == model) & (shapes["length"] == length)],
+                [record for record in records if record.model == model],
+                label=label,
+                length=length,
+            )
         )
-        for model, label in labels.items()
-    ]
+        if own["length"].nunique() > 1:
+            pages.append(lengths_page(own, label=label))
     simulated = any(record.evidence == "simulated" for record in records)
     save(pages, pdf=pdf, png=png, scale=scale, simulated=simulated)
 
@@ -99,7 +110,7 @@ def page(
     bands: pd.DataFrame, shapes: pd.DataFrame, records: list[Statistic], *, label: str, length: int
 ) -> Figure:
     """All panels for one model."""
-    figure = plt.figure(figsize=(13.5, 8.2))
+    figure = plt.figure(figsize=(13.5, 9.6))
     passages = int(bands["n"].iloc[0])
     figure.suptitle(
         f"Effective rank of the residual stream of {label}: "
@@ -109,17 +120,39 @@ def page(
     halves: Any = figure.subfigures(2, 1)
     upper, lower = halves
     first, second, third = upper.subplots(1, 3)
-    left, right = lower.subfigures(1, 2, width_ratios=[1.02, 0.98])
+    left, right = lower.subfigures(1, 2, width_ratios=[2.15, 1])
+    fourth, fifth = left.subplots(1, 2, width_ratios=[1.1, 0.9])
     definitions_panel(first, bands)
     outliers_panel(second, bands)
     ablations_panel(third, bands, cap=min(length - 2, shapes["index"].max()))
-    distance_panel(left.subplots(1, 2, width_ratios=[1.25, 1])[0], bands)
-    effects_panel(left.axes[1], records)
+    distance_panel(fourth, bands)
+    effects_panel(fifth, records)
     spectra_panel(right, shapes)
-    for letter, axes in zip(
-        "abcdef", [first, second, third, *left.axes, right.axes[0]], strict=False
-    ):
+    panels = [first, second, third, fourth, fifth, right.axes[0]]
+    for letter, axes in zip("abcdef", panels, strict=True):
         panel_letter(axes, letter)
+    return figure
+
+
+def lengths_page(bands: pd.DataFrame, *, label: str) -> Figure:
+    """Rank as a share of its cap, for passages of different lengths."""
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.6), sharey=True)
+    figure.suptitle(f"Effective rank of the residual stream of {label} by passage length")
+    shades = plt.get_cmap("viridis")
+    lengths = sorted(bands["length"].unique())
+    for axes, definition in zip(panels, ("published", "centred"), strict=True):
+        for index, length in enumerate(lengths):
+            rows = _select(bands[bands["length"] == length], "intact", definition, "effective_rank")
+            # Positions, less the first if left out, less one if centred; no model here is narrower.
+            cap = length if definition == "published" else length - 2
+            scaled = rows.assign(
+                **{name: rows[name] / cap for name in ("value", "ci_low", "ci_high")}
+            )
+            colour = shades(0.9 * index / max(1, len(lengths) - 1))
+            _draw(axes, scaled, f"{length} tokens", color=colour)
+        axes.set(title=DEFINITIONS[definition][0], xlabel="after block")
+    panels[0].set(ylabel="effective rank / number of tokens that span it", ylim=(0, 1))
+    panels[0].legend()
     return figure
 
 
@@ -136,16 +169,21 @@ def _draw(axes: Axes, rows: pd.DataFrame, label: str, **look: object) -> None:
     curve(axes, rows["layer"], rows["value"], rows["ci_low"], rows["ci_high"], label=label, **look)
 
 
+def _legend_below(axes: Axes) -> None:
+    """Outside, where it hides no curve."""
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=2, columnspacing=1.0)
+
+
 def definitions_panel(axes: Axes, bands: pd.DataFrame) -> None:
     for definition, (label, colour) in DEFINITIONS.items():
         _draw(axes, _select(bands, "intact", definition, "effective_rank"), label, color=colour)
     axes.set(
-        title="Intact network: the definition decides the shape",
+        title="Intact network, five definitions",
         xlabel="after block (0: input of the first)",
         ylabel="effective rank (directions)",
         ylim=(0, None),
     )
-    axes.legend(loc="center right")
+    _legend_below(axes)
 
 
 def outliers_panel(axes: Axes, bands: pd.DataFrame) -> None:
@@ -159,12 +197,12 @@ def outliers_panel(axes: Axes, bands: pd.DataFrame) -> None:
         rows = _select(bands, "intact", definition, quantity)
         _draw(axes, rows, label, color=colour, linestyle=style)
     axes.set(
-        title="Intact network: one token and a few channels hold the norm",
+        title="Intact network: the heaviest token and channel",
         xlabel="after block",
         ylabel="share of the squared norm",
         ylim=(0, 1.02),
     )
-    axes.legend(loc="center right")
+    _legend_below(axes)
 
 
 def ablations_panel(axes: Axes, bands: pd.DataFrame, cap: int) -> None:
@@ -179,7 +217,7 @@ def ablations_panel(axes: Axes, bands: pd.DataFrame, cap: int) -> None:
         ylabel="effective rank (directions)",
         ylim=(0, 1.08 * cap),
     )
-    axes.legend(loc="best")
+    _legend_below(axes)
 
 
 def distance_panel(axes: Axes, bands: pd.DataFrame) -> None:
@@ -196,28 +234,28 @@ def distance_panel(axes: Axes, bands: pd.DataFrame) -> None:
         yscale="log",
         ylim=(5e-8, 3),
     )
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.06))
+    _legend_below(axes)
 
 
 def effects_panel(axes: Axes, records: list[Statistic]) -> None:
     found = {record.id.removeprefix("fig8."): record for record in records}
-    for row, (name, label) in enumerate(EFFECTS.items()):
+    for row, name in enumerate(EFFECTS):
         record = found[name]
         assert record.ci_low is not None
         assert record.ci_high is not None
         low, value, high = np.exp([record.ci_low, record.value, record.ci_high])
         axes.plot([low, high], [row, row], color=BLUE, linewidth=2.4, solid_capstyle="butt")
-        axes.plot(value, row, "o", color=BLUE, markersize=4)
-        axes.text(0.0, row - 0.32, label, fontsize=7, transform=axes.get_yaxis_transform())
+        axes.plot(value, row, "o", color=BLUE, markersize=3.5)
     axes.axvline(1, color=BLACK, linewidth=0.8)
     axes.set(
-        title="What the claims rest on",
+        title="Ratios of rank behind the claims",
         xlabel="ratio of effective ranks (95 % interval)",
         xscale="log",
-        yticks=[],
-        ylim=(len(EFFECTS) - 0.5, -0.8),
+        ylim=(len(EFFECTS) - 0.5, -0.5),
     )
+    axes.set_yticks(range(len(EFFECTS)), list(EFFECTS.values()), fontsize=7)
     axes.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def spectra_panel(figure: SubFigure, shapes: pd.DataFrame) -> None:

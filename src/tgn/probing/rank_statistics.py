@@ -201,10 +201,10 @@ def model_statistics(
         return cross_fitted(log_rank, lowest, lambda part, layer: part[:, layer])
 
     published = np.log(curves("published")["intact"])
-    cleaned = np.log(curves("without_outliers")["intact"])
+    clean = {arm: np.log(values) for arm, values in curves("without_outliers").items()}
     dip = cross_fitted(published, lowest_in_first_half, lambda part, at: part[:, 0] - part[:, at])
     # The same layer, so that only the definition differs.
-    both = np.stack([published, cleaned], axis=-1)
+    both = np.stack([published, clean["intact"]], axis=-1)
     cleaned_dip = cross_fitted(
         both,
         lambda mean: lowest_in_first_half(mean[:, 0]),
@@ -268,6 +268,18 @@ def model_statistics(
             "log effective rank after the last block minus at the input, attention deleted",
             ["intact"],
         ),
+        "no_attention_final_log_rank_ratio_without_outliers": (
+            clean["no_attention"][:, -1] - clean["no_attention"][:, 0],
+            "nats",
+            "the same, the heaviest channels left out",
+            ["without_outliers"],
+        ),
+        "no_attention_final_log_rank_ratio_random_init": (
+            rank["no_attention_random_weights"][:, -1] - rank["no_attention_random_weights"][:, 0],
+            "nats",
+            "the same, in the same architecture untrained",
+            ["random_weights"],
+        ),
         "no_attention_lowest_minus_intact_lowest": (
             lowest_value(without) - lowest_value(intact),
             "nats",
@@ -288,6 +300,14 @@ def model_statistics(
             "channels",
             ["without_outliers"],
         ),
+        # A contrast and not a ratio, which has no sane interval where there is hardly a dip.
+        "dip_log_depth_without_outliers_minus_half": (
+            cleaned_dip - dip / 2,
+            "nats",
+            "the dip without outliers minus half of the dip as published: above 0 if outliers "
+            "explain less than half of it",
+            ["without_outliers"],
+        ),
     }
     records = []
     for name, (values, unit, method, controls) in means.items():
@@ -306,25 +326,4 @@ def model_statistics(
                 controls=controls,
             )
         )
-    share = bootstrap_interval(
-        (dip, cleaned_dip),
-        lambda deep, clean: 1 - clean.mean() / deep.mean(),
-        rng=rng,
-        resamples=resamples,
-    )
-    records.append(
-        Statistic(
-            id="fig8.dip_share_explained_by_outliers",
-            value=share.value,
-            ci_low=share.low,
-            ci_high=share.high,
-            n=len(dip),
-            unit="",
-            method="1 minus the dip without outliers over the dip as published; 95 % bootstrap "
-            "interval over passages",
-            model=model,
-            evidence=evidence,
-            controls=["without_outliers"],
-        )
-    )
     return records
