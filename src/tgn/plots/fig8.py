@@ -35,7 +35,7 @@ DEFINITIONS = {
     "uncentred": ("uncentred, first position left out", ORANGE),
     "centred": ("centred, first position left out", BLUE),
     "without_outliers": ("... and heaviest channels left out", SKY),
-    "shuffled_values": ("null: values shuffled in each channel", GREY),
+    "shuffled_values": ("null: values shuffled", GREY),
 }
 WITH_SKIP = {
     "intact": ("intact", BLUE),
@@ -119,16 +119,20 @@ def page(
     )
     halves: Any = figure.subfigures(2, 1)
     upper, lower = halves
-    first, second, third = upper.subplots(1, 3)
-    left, right = lower.subfigures(1, 2, width_ratios=[2.15, 1])
-    fourth, fifth = left.subplots(1, 2, width_ratios=[1.1, 0.9])
-    definitions_panel(first, bands)
-    outliers_panel(second, bands)
-    ablations_panel(third, bands, cap=min(length - 2, shapes["index"].max()))
-    distance_panel(fourth, bands)
-    effects_panel(fifth, records)
+    curves, upper_keys = upper.subplots(2, 3, height_ratios=[1, 0.22])
+    left, right = lower.subfigures(1, 2, width_ratios=[1.75, 1.25])
+    (distances, effects), lower_keys = left.subplots(2, 2, height_ratios=[1, 0.22])
+    for axes in (*upper_keys, *lower_keys):
+        axes.axis("off")
+    definitions_panel(curves[0], bands)
+    outliers_panel(curves[1], bands)
+    ablations_panel(curves[2], bands, cap=min(length - 2, shapes["index"].max()))
+    distance_panel(distances, bands)
+    effects_panel(effects, records)
     spectra_panel(right, shapes)
-    panels = [first, second, third, fourth, fifth, right.axes[0]]
+    for axes, key in zip((*curves, distances), (*upper_keys, lower_keys[0]), strict=True):
+        _legend_in(key, axes)
+    panels = [*curves, distances, effects, right.axes[0]]
     for letter, axes in zip("abcdef", panels, strict=True):
         panel_letter(axes, letter)
     return figure
@@ -169,9 +173,16 @@ def _draw(axes: Axes, rows: pd.DataFrame, label: str, **look: object) -> None:
     curve(axes, rows["layer"], rows["value"], rows["ci_low"], rows["ci_high"], label=label, **look)
 
 
-def _legend_below(axes: Axes) -> None:
-    """Outside, where it hides no curve."""
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=2, columnspacing=1.0)
+def _legend_in(key: Axes, axes: Axes) -> None:
+    """The legend of a panel in an empty one below it, where it hides no curve."""
+    legend = key.legend(
+        *axes.get_legend_handles_labels(),
+        loc="upper left",
+        bbox_to_anchor=(-0.06, 1.1),
+        ncols=2,
+        columnspacing=1.0,
+    )
+    legend.set_in_layout(False)
 
 
 def definitions_panel(axes: Axes, bands: pd.DataFrame) -> None:
@@ -183,7 +194,6 @@ def definitions_panel(axes: Axes, bands: pd.DataFrame) -> None:
         ylabel="effective rank (directions)",
         ylim=(0, None),
     )
-    _legend_below(axes)
 
 
 def outliers_panel(axes: Axes, bands: pd.DataFrame) -> None:
@@ -202,7 +212,6 @@ def outliers_panel(axes: Axes, bands: pd.DataFrame) -> None:
         ylabel="share of the squared norm",
         ylim=(0, 1.02),
     )
-    _legend_below(axes)
 
 
 def ablations_panel(axes: Axes, bands: pd.DataFrame, cap: int) -> None:
@@ -217,7 +226,6 @@ def ablations_panel(axes: Axes, bands: pd.DataFrame, cap: int) -> None:
         ylabel="effective rank (directions)",
         ylim=(0, 1.08 * cap),
     )
-    _legend_below(axes)
 
 
 def distance_panel(axes: Axes, bands: pd.DataFrame) -> None:
@@ -234,7 +242,6 @@ def distance_panel(axes: Axes, bands: pd.DataFrame) -> None:
         yscale="log",
         ylim=(5e-8, 3),
     )
-    _legend_below(axes)
 
 
 def effects_panel(axes: Axes, records: list[Statistic]) -> None:
@@ -260,9 +267,9 @@ def effects_panel(axes: Axes, records: list[Statistic]) -> None:
 
 def spectra_panel(figure: SubFigure, shapes: pd.DataFrame) -> None:
     sheets = [
-        ("intact", "centred", "Spectra, trained"),
-        ("intact", "shuffled_values", "null: values shuffled"),
-        ("random_weights", "centred", "null: untrained"),
+        ("intact", "centred", "spectra, trained"),
+        ("intact", "shuffled_values", "values shuffled"),
+        ("random_weights", "centred", "untrained"),
     ]
     panels = figure.subplots(1, 3, sharey=True)
     positive = shapes["share"][shapes["share"] > 0]
