@@ -1,0 +1,61 @@
+"""The tgn command: plain output, and errors that end as one line and status 1."""
+
+import pytest
+
+from tgn.cli import main
+
+REGISTRY = """
+toy: {kind: fixture, evidence: simulated, licence: MIT, description: a toy}
+gone:
+  kind: https
+  evidence: real
+  licence: CC0
+  description: an address where nothing answers
+  url: http://127.0.0.1:9/gone.txt
+  file: gone.txt
+  bytes: 3
+  sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+"""
+
+
+@pytest.fixture
+def registry(tmp_path):
+    path = tmp_path / "sources.yaml"
+    path.write_text(REGISTRY)
+    return str(path)
+
+
+def test_sources_are_listed_one_a_line(registry, capsys):
+    assert main(["sources", "--registry", registry]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "toy: simulated, made by this pipeline (MIT)"
+    assert lines[1].startswith("gone: real, 3 B, from http://127.0.0.1:9/gone.txt")
+
+
+def test_an_unknown_source_is_answered_with_the_known_ones(registry, capsys):
+    assert main(["fetch", "tony", "--registry", registry]) == 1
+    assert "no source 'tony'" in (said := capsys.readouterr().err)
+    assert "toy, gone" in said
+
+
+def test_a_fixture_is_not_downloaded(registry, tmp_path, capsys):
+    assert main(["fetch", "toy", "--registry", registry, "--folder", str(tmp_path / "r")]) == 1
+    assert "the pipeline makes it" in capsys.readouterr().err
+
+
+def test_a_registry_that_is_not_there_is_named(tmp_path, capsys):
+    assert main(["sources", "--registry", str(tmp_path / "none.yaml")]) == 1
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def test_the_doctor_reports_versions_device_and_disk(tmp_path, capsys):
+    assert main(["doctor", "--folder", str(tmp_path / "not" / "yet")]) == 0
+    report = capsys.readouterr().out
+    for word in ("torch", "snakemake", "device", "free disk"):
+        assert word in report
+
+
+def test_a_missing_subcommand_is_a_usage_error():
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
