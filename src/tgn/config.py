@@ -92,4 +92,7 @@ def _hint(given: Any, allowed: str) -> str:
         float(given)
     except ValueError:
         return ""
-    return " (this is text: write it without quotes, and an exponent as in 3.0e-4)"
+    return (
+        " (this is text: write it without quotes, an exponent as in 3.0e-4; nested values given "
+        "to --config arrive as text, so put them into a file for --configfile)"
+    )

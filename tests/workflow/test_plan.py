@@ -1,6 +1,5 @@
 """What is promised before anything runs: plans, the banner, and refusals that help."""
 
-import json
 import re
 
 import pytest
@@ -166,7 +165,8 @@ def test_editing_the_library_reruns_what_depends_on_it(smoke_run):
     assert "rank_dynamics" not in jobs
 
 
-def test_changing_a_number_reruns_what_depends_on_it(smoke_run):
-    overlay = json.dumps({"seed": 9})
-    run = snakemake(smoke_run, "-n", "all", "--config", "scale=smoke", f"rank_dynamics={overlay}")
-    assert planned(run)["rank_dynamics"] > 0
+def test_changing_a_number_reruns_what_depends_on_it(smoke_run, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("rank_dynamics: {seed: 9}")
+    arguments = ["all", "--config", "scale=smoke", "--configfile", str(overlay), "-n"]
+    assert planned(snakemake(smoke_run, *arguments))["rank_dynamics"] > 0

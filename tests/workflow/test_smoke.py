@@ -58,12 +58,13 @@ def test_a_network_of_nothing_changes_no_rank(smoke_run):
 def test_arms_share_their_passages(smoke_run):
     folder = results(smoke_run) / "fig8/fixture-gpt2"
     keys = ["length", "passage", "document", "effective_rank"]
-    first = [
-        pd.read_parquet(folder / f"{arm}.parquet").query("layer == 0 and definition == 'published'")
+    at_input = "layer == 0 and definition == 'published'"
+    first, *others = (
+        pd.read_parquet(folder / f"{arm}.parquet").query(at_input)[keys].reset_index(drop=True)
         for arm in ("intact", "no_attention", "random_mixer")
-    ]
-    for other in first[1:]:
-        pd.testing.assert_frame_equal(first[0][keys], other[keys])
+    )
+    for other in others:
+        pd.testing.assert_frame_equal(first, other)
 
 
 def test_a_second_run_has_nothing_to_do(smoke_run):
@@ -73,12 +74,14 @@ def test_a_second_run_has_nothing_to_do(smoke_run):
 
 
 def test_the_same_configuration_gives_the_same_bytes(smoke_run):
-    path = results(smoke_run) / "fig8/statistics.json"
-    before = path.read_bytes()
-    arms = ["rank_dynamics", "fig8_statistics"]
-    run = snakemake(smoke_run, "fig8", "--config", "scale=smoke", "--forcerun", *arms, "--notemp")
+    """From a forward pass through the network down to the statistics."""
+    names = ["fixture-gpt2/random_mixer.parquet", "statistics.json"]
+    paths = [results(smoke_run) / "fig8" / name for name in names]
+    before = [path.read_bytes() for path in paths]
+    targets = [str(path.relative_to(smoke_run)) for path in paths]
+    run = snakemake(smoke_run, *targets, "--force", "--config", "scale=smoke")
     assert run.returncode == 0, run.stderr[-2000:]
-    assert path.read_bytes() == before
+    assert [path.read_bytes() for path in paths] == before
 
 
 def test_the_report_is_written_without_network(smoke_run):
