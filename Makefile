@@ -25,7 +25,7 @@ test: .venv/ready
 .venv/ready: requirements.lock pyproject.toml
 	@echo "Installing into .venv: about two minutes"
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --requirement requirements.lock
+	.venv/bin/pip install --quiet --no-compile --requirement requirements.lock
 	.venv/bin/pip install --quiet --no-deps --editable .
 	touch $@
 

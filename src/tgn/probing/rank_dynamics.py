@@ -217,7 +217,6 @@ def measure_states(
         }
         if name in UNCENTRED:  # these do not depend on the centring
             measured["distance"] = rank.relative_residual(prepared)
-            measured["distance_mixed"] = rank.relative_residual(prepared, norm="mixed")
             measured["token_share"], measured["channel_share"] = rank.outlier_share(prepared)
         passages = np.arange(len(states))
         rows.append(pd.DataFrame({"passage": passages, "definition": name, **measured}))
