@@ -28,6 +28,7 @@ resource_scopes:
 include: "rules/plan.smk"
 include: "rules/data.smk"
 include: "rules/llm_rank.smk"
+include: "rules/spin_glass.smk"
 include: "rules/claims.smk"
 
 

@@ -4,7 +4,7 @@
 rule claims:
     """Give every published claim a verdict."""
     input:
-        statistics=["<results>/fig8/statistics.json"],
+        statistics=STATISTICS,
         ledger="config/claims.yaml",
         schema="config/claims.schema.json",
         code=library("claims.py", "statistics.py", "config.py"),
@@ -23,6 +23,6 @@ rule claims:
     params:
         call="tgn.claims:adjudicate",
         scale=config["scale"],
-        models=config["rank_dynamics"]["models"],
+        models=config["rank_dynamics"]["models"] + GLASS_MODELS,
     script:
         "../workflow/scripts/call.py"

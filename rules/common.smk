@@ -16,7 +16,7 @@ from tgn import sources
 environment.put_first("PYTHONPATH", SOURCE_ROOT)
 
 RESULTS = {"laptop": "results", "paper": "results/paper", "smoke": "results/smoke"}
-FIGURES = []  # each figure's rules file adds its own
+FIGURES, STATISTICS = [], []  # each figure's rules file adds its own
 SOURCES = sources.load_registry("config/sources.yaml")
 MODELS = configuration.read_yaml("config/models.yaml")
 
@@ -50,6 +50,17 @@ def check_names(config):
             raise ValueError(
                 f"rank_dynamics.models: {model!r} given; config/models.yaml has {', '.join(MODELS)}"
             )
+    glass = config["spin_glass"]
+    for key in ("rungs", "seconds"):
+        if len(glass[key]) != len(glass["sides"]):
+            raise ValueError(
+                f"spin_glass.{key}: {len(glass[key])} values given; spin_glass.sides has "
+                f"{len(glass['sides'])}, and each side needs one"
+            )
+    if (most := max(glass["arms"].values())) > glass["samples"]:
+        raise ValueError(
+            f"spin_glass.arms: {most} samples given; spin_glass.samples is {glass['samples']}"
+        )
     corpus = config["rank_dynamics"]["corpus"]
     if corpus not in config["corpora"]:
         raise ValueError(
@@ -73,3 +84,11 @@ def evidence(*names):
     """Real, unless any of the sources is simulated."""
     kinds = {SOURCES[name]["evidence"] for name in names}
     return "simulated" if "simulated" in kinds else "real"
+
+
+def glass_budget(glass, arm):
+    """CPU seconds a sample and rungs of the ladder, by size: the reference has more of both."""
+    if arm != "reference":
+        return glass["seconds"], glass["rungs"]
+    longer = [glass["reference_factor"] * seconds for seconds in glass["seconds"]]
+    return longer, [rungs + 4 for rungs in glass["rungs"]]

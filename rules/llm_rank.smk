@@ -2,6 +2,7 @@
 
 RANK = config["rank_dynamics"]
 FIGURES.append("<results>/fig8.pdf")
+STATISTICS.append("<results>/fig8/statistics.json")
 
 
 wildcard_constraints:

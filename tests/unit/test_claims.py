@@ -646,6 +646,69 @@ def test_figure_8_at_other_scales():
     assert set(fig8(scale="smoke", model="fixture-gpt2").values()) == {NOT_TESTABLE}
 
 
+# --- figure 5's claims ---------------------------------------------------------------------------
+
+
+FIG5_AS_CLAIMED = {
+    "tgn_residual_slope": (0.0, 1e-4),
+    "tgn_tts_aic_exponential_minus_power": (30.0, 5.0),
+    "tempering_tts_aic_exponential_minus_power": (-20.0, 5.0),
+    "tgn_minus_tempering": (-0.1, 0.01),
+    "tgn_minus_tempering_equal_updates": (-0.1, 0.01),
+    "tgn_minus_langevin": (-0.5, 0.01),
+    "tgn_minus_langevin_equal_updates": (-0.5, 0.01),
+    "tgn_minus_tgn_gate_shut": (-0.05, 0.01),
+    "tgn_minus_tgn_gate_shut_equal_updates": (-0.05, 0.01),
+    "attention_published_minus_random_configurations_equal_updates": (-0.2, 0.01),
+}
+
+
+def fig5(scale="laptop", **changes: tuple[float, float]) -> dict[str, str]:
+    numbers = FIG5_AS_CLAIMED | changes
+    row = [
+        stat(value - half, value, value + half, id=f"fig5.{name}", model="gaussian couplings")
+        for name, (value, half) in numbers.items()
+    ]
+    mine = [c for c in read_claims(LEDGER) if all(id.startswith("fig5.") for id in c.needed)]
+    return {r["id"].removeprefix("tgn."): r["verdict"] for r in evaluate(mine, row, scale)}
+
+
+def test_figure_5_as_claimed_is_reproduced_and_not_at_smoke_scale():
+    assert set(fig5().values()) == {YES}
+    assert set(fig5(scale="smoke").values()) == {NOT_TESTABLE}
+
+
+@pytest.mark.parametrize(
+    ("changes", "claim_id", "verdict"),
+    [
+        ({"tgn_residual_slope": (0.004, 1e-4)}, "constant_energy_gap", NO),
+        ({"tgn_residual_slope": (5e-4, 1e-4)}, "constant_energy_gap", OPEN),
+        ({"tgn_tts_aic_exponential_minus_power": (-30.0, 5.0)}, "no_glassy_freezing", NO),
+        ({"tgn_tts_aic_exponential_minus_power": (3.0, 5.0)}, "no_glassy_freezing", OPEN),
+        (
+            # tempering does as well: nothing that TGN alone escapes
+            {"tempering_tts_aic_exponential_minus_power": (60.0, 5.0)},
+            "no_glassy_freezing",
+            NO,
+        ),
+        ({"tgn_minus_tempering": (0.02, 0.01)}, "better_than_tempering", NO),
+        ({"tgn_minus_tempering_equal_updates": (-0.005, 0.01)}, "better_than_tempering", OPEN),
+        ({"tgn_minus_langevin_equal_updates": (0.2, 0.01)}, "better_than_langevin", NO),
+        ({"tgn_minus_tgn_gate_shut": (0.01, 0.005)}, "attention_tunnels", NO),
+        (
+            # no more than random guessing, to within 0.05
+            {"attention_published_minus_random_configurations_equal_updates": (0.0, 0.02)},
+            "published_attention_optimises",
+            NO,
+        ),
+    ],
+)
+def test_each_of_figure_5s_claims_can_fail(changes, claim_id, verdict):
+    found = fig5(**changes)
+    assert found.pop(claim_id) == verdict
+    assert set(found.values()) == {YES}
+
+
 # --- the page ------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,118 @@
+"""Figure 5: arm -> <results>/fig5/{arm}.parquet -> statistics.json -> fig5.pdf"""
+
+GLASS = config["spin_glass"]
+FIGURES.append("<results>/fig5.pdf")
+STATISTICS.append("<results>/fig5/statistics.json")
+GLASS_MODELS = [f"{disorder} couplings" for disorder in GLASS["disorders"]]
+
+
+rule spin_glass:
+    """Run one arm on every size and kind of coupling, within its CPU budget in updates."""
+    input:
+        costs="config/spin_glass_costs.yaml",
+        code=library(
+            "spin_glass/tables.py",
+            "spin_glass/experiment.py",
+            "spin_glass/lattice.py",
+            "spin_glass/tempering.py",
+            "spin_glass/gated.py",
+            "spin_glass/langevin.py",
+            "spin_glass/controls.py",
+            "spin_glass/as_published.py",
+        ),
+    output:
+        trace="<results>/fig5/{arm}.parquet",
+        gates="<results>/fig5/{arm}.gates.parquet",
+        record="<results>/fig5/{arm}.provenance.json",
+    log:
+        "logs/spin_glass/{arm}.log",
+    benchmark:
+        "<results>/benchmarks/spin_glass/{arm}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        call="tgn.spin_glass.tables:measure",
+        arm=lambda wildcards: wildcards.arm,
+        disorders=GLASS["disorders"],
+        sides=GLASS["sides"],
+        seconds=lambda wildcards: glass_budget(GLASS, wildcards.arm)[0],
+        rungs=lambda wildcards: glass_budget(GLASS, wildcards.arm)[1],
+        checkpoints=GLASS["checkpoints"],
+        samples=lambda wildcards: GLASS["arms"].get(wildcards.arm, GLASS["samples"]),
+        seed=GLASS["seed"],
+    script:
+        "../workflow/scripts/call.py"
+
+
+rule spin_glass_reference:
+    """Keep the energies of the long run: computed once, and used by every run on these samples."""
+    input:
+        trace="<results>/fig5/reference.parquet",
+    output:
+        table="config/spin_glass_reference.csv",
+    log:
+        "logs/spin_glass_reference.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        call="tgn.spin_glass.tables:keep_reference",
+        seed=GLASS["seed"],
+    script:
+        "../workflow/scripts/call.py"
+
+
+rule fig5_statistics:
+    """Residual energies, times to solution, and the statistics that decide figure 5's claims."""
+    input:
+        traces=expand("<results>/fig5/{arm}.parquet", arm=GLASS["arms"]),
+        opening=expand("<results>/fig5/{arm}.gates.parquet", arm=GLASS["arms"]),
+        reference=GLASS["reference"] or "<results>/fig5/reference.parquet",
+        code=library("statistics.py", "spin_glass/tables.py", "spin_glass/analysis.py"),
+    output:
+        curves="<results>/fig5/curves.parquet",
+        times="<results>/fig5/times.parquet",
+        fits="<results>/fig5/fits.parquet",
+        gates="<results>/fig5/gates.parquet",
+        statistics="<results>/fig5/statistics.json",
+        record="<results>/fig5/statistics.provenance.json",
+    log:
+        "logs/fig5_statistics.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        call="tgn.spin_glass.tables:summarise",
+        samples=GLASS["samples"],
+        resamples=GLASS["resamples"],
+        seed=GLASS["seed"],
+    script:
+        "../workflow/scripts/call.py"
+
+
+rule fig5:
+    """Draw figure 5."""
+    input:
+        curves="<results>/fig5/curves.parquet",
+        times="<results>/fig5/times.parquet",
+        fits="<results>/fig5/fits.parquet",
+        gates="<results>/fig5/gates.parquet",
+        code=library("plots/fig5.py", "plots/style.py"),
+    output:
+        pdf=report(
+            "<results>/fig5.pdf",
+            category="Thermodynamic Gated Networks",
+            labels={"figure": "5", "scale": config["scale"]},
+            caption="../docs/captions/fig5.rst",
+        ),
+        png="<results>/fig5.png",
+    log:
+        "logs/fig5.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        call="tgn.plots.fig5:draw",
+        scale=config["scale"],
+    script:
+        "../workflow/scripts/call.py"

@@ -1,0 +1,188 @@
+"""Figure 5: the three-dimensional Edwards-Anderson spin glass, arm by arm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from tgn.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    YELLOW,
+    panel_letter,
+    save,
+)
+
+ARMS = {
+    "tgn": ("TGN", RED, "-", "o"),
+    "tgn_gate_shut": ("TGN, gate shut", RED, "--", "o"),
+    "tgn_cold": ("TGN at the coldest temperature", RED, ":", "o"),
+    "tempering": ("parallel tempering", BLUE, "-", "s"),
+    "tempering_houdayer": ("tempering + Houdayer clusters", SKY, "-", "s"),
+    "tempering_bitcoded": ("tempering, bit-coded (another class of kernel)", BLUE, ":", "s"),
+    "annealing": ("simulated annealing", GREEN, "-", "^"),
+    "langevin": ("Langevin, not clipped", ORANGE, "-", "v"),
+    "langevin_published": ("Langevin, as published", ORANGE, "--", "v"),
+    "attention_published": ("attention, as published", PURPLE, "--", "D"),
+    "tempering_published": ("tempering, as published", YELLOW, "--", "D"),
+    "random_restarts": ("random restarts + quench", GREY, "-", "x"),
+    "greedy_quench": ("one greedy quench", GREY, "--", "x"),
+    "random_configurations": ("best random configuration", BLACK, ":", "x"),
+}
+COUPLINGS = {"gaussian": "Gaussian couplings", "bimodal": "±J couplings"}
+
+
+def draw(
+    *,
+    curves: str | Path,
+    times: str | Path,
+    fits: str | Path,
+    gates: str | Path,
+    pdf: str | Path,
+    png: str | Path,
+    scale: str,
+) -> None:
+    """Draw one row of panels for each kind of coupling.
+
+    The spins are simulated by nature of the model, which is the subject itself here; the page is
+    marked as simulated nowhere else than in its statistics.
+    """
+    means, solved, laws, opening = map(pd.read_parquet, (curves, times, fits, gates))
+    kinds = [kind for kind in COUPLINGS if kind in set(means["disorder"])]
+    figure = plt.figure(figsize=(14, 4.1 * len(kinds) + 1.5))
+    figure.suptitle(
+        "3-D Edwards-Anderson spin glass: residual energies and times to solution, "
+        "means with 95 % bootstrap intervals over disorder samples",
+        fontsize=11,
+    )
+    panels: Any = figure.subplots(len(kinds) + 1, 4, height_ratios=[1] * len(kinds) + [0.28])
+    for row, kind in enumerate(kinds):
+        own = means[means["disorder"] == kind]
+        residual_panel(panels[row, 0], own, COUPLINGS[kind])
+        convergence_panel(panels[row, 1], own)
+        own_laws = laws[laws["disorder"] == kind] if len(laws) else laws
+        times_panel(panels[row, 2], solved[solved["disorder"] == kind], own_laws)
+        gate_panel(panels[row, 3], opening[opening["disorder"] == kind])
+    for axes in panels[-1]:
+        axes.axis("off")
+    _legend(panels[-1, 0], panels[0, 0])
+    for letter, axes in zip("abcdefgh", panels[:-1].ravel(), strict=False):
+        panel_letter(axes, letter)
+    save([figure], pdf=pdf, png=png, scale=scale, simulated=False)
+
+
+def _legend(key: Axes, axes: Axes) -> None:
+    legend = key.legend(
+        *axes.get_legend_handles_labels(), loc="upper left", ncols=5, bbox_to_anchor=(-0.05, 1.3)
+    )
+    legend.set_in_layout(False)
+
+
+def _lines(
+    axes: Axes, rows: pd.DataFrame, x: str, y: str, low: str, high: str, *, joined: bool = True
+) -> None:
+    for arm, (label, colour, style, marker) in ARMS.items():
+        part = rows[rows["arm"] == arm].sort_values(x)
+        part = part[np.isfinite(part[y]) & (part[y] > 0)]
+        if part.empty:
+            continue
+        bars = np.abs(part[[low, high]].to_numpy().T - part[y].to_numpy())
+        bars[~np.isfinite(bars)] = 0
+        line = style if joined else "none"
+        axes.errorbar(
+            part[x], part[y], yerr=bars, label=label, color=colour, marker=marker, linestyle=line,
+            markersize=3.5, linewidth=1.2, elinewidth=0.8,
+        )  # fmt: skip
+
+
+def residual_panel(axes: Axes, rows: pd.DataFrame, couplings: str) -> None:
+    last = rows[rows["checkpoint"] == rows.groupby(["arm", "side"])["checkpoint"].transform("max")]
+    _lines(axes, last, "side", "residual", "ci_low", "ci_high")
+    samples = int(last["n"].max())
+    axes.set(
+        title=f"{couplings}, {samples} samples a size",
+        xlabel="side L",
+        ylabel="energy per spin above the reference (J)",
+        yscale="log",
+    )
+
+
+def convergence_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    largest = rows["side"].max()
+    _lines(axes, rows[rows["side"] == largest], "seconds", "residual", "ci_low", "ci_high")
+    axes.set(
+        title=f"Convergence at L = {largest}",
+        xlabel="CPU seconds a sample",
+        ylabel="energy per spin above the reference (J)",
+        xscale="log",
+        yscale="log",
+    )
+
+
+def times_panel(axes: Axes, rows: pd.DataFrame, laws: pd.DataFrame) -> None:
+    _lines(axes, rows, "side", "tts", "ci_low", "ci_high", joined=False)
+    notes = []
+    for arm, part in laws.groupby("arm") if len(laws) else ():
+        label, colour, *_ = ARMS[str(arm)]
+        for law, style in (("exponential", "--"), ("power", "-")):
+            axes.plot(part["side"], part[law], color=colour, linestyle=style, linewidth=0.9)
+        difference = float(part["aic_difference"].iloc[0])
+        favoured = "power law" if difference > 0 else "exponential"
+        notes.append(f"{label.split(',')[0]}: {favoured}, {_odds(abs(difference) / 2)}")
+    axes.text(
+        0.02, 0.99, "\n".join(notes), transform=axes.transAxes, va="top", fontsize=7,
+    )  # fmt: skip
+    axes.set(
+        title="Time to solution, fits: power —, exponential - -",
+        xlabel="side L",
+        ylabel="CPU seconds",
+        yscale="log",
+    )
+
+
+def _odds(log_ratio: float) -> str:
+    """An evidence ratio in a few characters."""
+    exponent = log_ratio / np.log(10)
+    return f"{10**exponent:.2g} : 1" if exponent < 4 else f"1e{exponent:.0f} : 1"
+
+
+def gate_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    if rows.empty:
+        axes.axis("off")
+        return
+    largest = rows[(rows["side"] == rows["side"].max()) & (rows["arm"] == "tgn")]
+    for column, label, colour in (
+        ("gate", "gate: share of geometric steps", RED),
+        ("local_acceptance", "acceptance of local steps", BLUE),
+        ("geometric_acceptance", "acceptance of geometric steps", GREEN),
+    ):
+        axes.plot(
+            largest["temperature"],
+            largest[column],
+            color=colour,
+            label=label,
+            marker="o",
+            markersize=3,
+        )
+        axes.fill_between(
+            largest["temperature"], largest[f"{column}_low"], largest[f"{column}_high"],
+            color=colour, alpha=0.18, linewidth=0,
+        )  # fmt: skip
+    axes.set(
+        title=f"TGN at L = {rows['side'].max()}",
+        xlabel="temperature (J)",
+        ylabel="probability",
+        ylim=(0, 1),
+    )
+    axes.legend()

@@ -1,0 +1,176 @@
+"""The experiment of figure 5 as files: traces of an arm, then curves and statistics of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from tgn.config import read_yaml
+from tgn.files import replacing
+from tgn.spin_glass.analysis import (
+    figure_statistics,
+    fitted_times,
+    mean_interval,
+    reference_energies,
+    solution_times,
+    summary,
+    with_residuals,
+)
+from tgn.spin_glass.experiment import run_arm
+from tgn.spin_glass.lattice import Disorder
+from tgn.statistics import write_statistics
+
+FITTED_ARMS = ("tgn", "tempering", "tempering_bitcoded")  # whose growth laws are drawn
+GATE_COLUMNS = ("gate", "local_acceptance", "geometric_acceptance")
+
+
+def measure(
+    *,
+    arm: str,
+    costs: str | Path,
+    trace: str | Path,
+    gates: str | Path,
+    disorders: Sequence[Disorder],
+    sides: Sequence[int],
+    rungs: Sequence[int],
+    seconds: Sequence[float],
+    checkpoints: int,
+    samples: int,
+    seed: int,
+) -> None:
+    """Run one arm, or the reference, on every size and kind of coupling, and write its traces.
+
+    Parameters
+    ----------
+    costs
+        Table of nanoseconds an update, see `tgn.spin_glass.experiment`.
+    trace, gates
+        Written: the two tables of :func:`tgn.spin_glass.experiment.run_arm`.
+    rungs, seconds
+        For each side: temperatures of the ladder, CPU seconds a sample. Checkpoints halve the
+        seconds again and again.
+    """
+    table = read_yaml(costs)
+    cases = [
+        (disorder, *size)
+        for disorder in disorders
+        if disorder in table.get(arm, {})
+        for size in zip(sides, rungs, seconds, strict=True)
+    ]
+    parts = [
+        run_arm(
+            arm,
+            side=side,
+            disorder=disorder,
+            n_samples=samples,
+            seconds=budget * 0.5 ** np.arange(checkpoints)[::-1],
+            costs=table,
+            rungs=n_rungs,
+            seed=seed,
+        )
+        for disorder, side, n_rungs, budget in tqdm(cases, desc=arm, unit="size", disable=None)
+    ]
+    for path, tables in zip((trace, gates), zip(*parts, strict=True), strict=True):
+        with replacing(path) as temporary:
+            pd.concat(tables, ignore_index=True).to_parquet(temporary)
+
+
+def summarise(
+    *,
+    traces: Sequence[str],
+    opening: Sequence[str],
+    reference: str | Path,
+    curves: str | Path,
+    times: str | Path,
+    fits: str | Path,
+    gates: str | Path,
+    statistics: str | Path,
+    samples: int,
+    resamples: int,
+    seed: int,
+) -> None:
+    """Write the curves, the times to solution, the gates and the statistics of figure 5.
+
+    Parameters
+    ----------
+    traces, opening
+        What :func:`measure` wrote, arm by arm.
+    reference
+        The trace of the independent long run, or the table kept of it (CSV).
+    curves, times, fits, gates, statistics
+        Written.
+    samples, seed
+        Of the run, which must be those of the reference: other samples have other energies.
+
+    Raises
+    ------
+    ValueError
+        If the reference belongs to other samples.
+    """
+    measured = pd.concat(map(pd.read_parquet, traces), ignore_index=True)
+    independent = read_reference(reference, samples=samples, seed=seed)
+    residuals = with_residuals(measured, reference_energies(measured, independent))
+    gated = pd.concat([part for part in map(pd.read_parquet, opening) if len(part)])
+    written = {
+        curves: summary(residuals, resamples=resamples, seed=seed),
+        times: solution_times(residuals, resamples=resamples, seed=seed),
+        fits: fitted_times(residuals, FITTED_ARMS),
+        gates: gate_bands(gated, resamples=resamples, seed=seed),
+    }
+    for path, table in written.items():
+        with replacing(path) as temporary:
+            table.to_parquet(temporary)
+    write_statistics(statistics, figure_statistics(residuals, resamples=resamples, seed=seed))
+
+
+def keep_reference(*, trace: str | Path, table: str | Path, seed: int) -> None:
+    """Keep the energies of a reference run as a table (CSV), with the seed of its samples."""
+    energies = _last_energies(pd.read_parquet(trace))
+    with replacing(table) as temporary:
+        energies.assign(seed=seed).to_csv(temporary, index=False)
+
+
+def read_reference(path: str | Path, *, samples: int, seed: int) -> pd.DataFrame:
+    """Energies per spin by disorder, side and sample, from a trace or from the table kept of one.
+
+    Raises
+    ------
+    ValueError
+        If a table was made with another seed or for fewer samples.
+    """
+    if Path(path).suffix == ".parquet":
+        return _last_energies(pd.read_parquet(path))
+    table = pd.read_csv(path)
+    made_with = table["seed"].unique().tolist()
+    kept = table.groupby(["disorder", "side"])["sample"].nunique().min()
+    if made_with != [seed] or kept < samples:
+        raise ValueError(
+            f"{path} holds {kept} samples of a size and seed {made_with}; this run has {samples} "
+            f"and {seed}: set spin_glass.reference to null, and the pipeline computes its own"
+        )
+    return table.drop(columns="seed")
+
+
+def _last_energies(trace: pd.DataFrame) -> pd.DataFrame:
+    last = trace[trace["checkpoint"] == trace["checkpoint"].max()]
+    return last[["disorder", "side", "sample", "energy"]].reset_index(drop=True)
+
+
+def gate_bands(gated: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+    """Mean and 95 % bootstrap band over samples of gate and acceptances, by temperature."""
+    rng = np.random.default_rng([seed, 8])
+    rows = []
+    keys = ["arm", "disorder", "side", "temperature"]
+    for labels, part in gated.groupby(keys, sort=True):
+        row = dict(zip(keys, labels, strict=True))
+        for column in GATE_COLUMNS:
+            values = part[column].dropna().to_numpy()
+            if len(values) > 1:
+                band = mean_interval(values, resamples, rng)
+                row |= {column: band.value, f"{column}_low": band.low, f"{column}_high": band.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
