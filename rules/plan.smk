@@ -6,9 +6,8 @@ RESULT_SUFFIXES = {".pdf", ".png", ".json", ".md", ".parquet"}
 def sources_in_use():
     """Sources the active scale reads."""
     rank = config["rank_dynamics"]
-    return sorted(
-        {MODELS[name]["source"] for name in rank["models"]} | {rank["corpus"]}
-    )
+    models = {MODELS[name]["source"] for name in rank["models"]}
+    return sorted(models | {rank["corpus"], "edwards-anderson"})
 
 
 def refuse_targets_of_other_scales():

@@ -3,6 +3,19 @@
 GLASS = config["spin_glass"]
 FIGURES.append("<results>/fig5.pdf")
 STATISTICS.append("<results>/fig5/statistics.json")
+GLASS_MODULES = [
+    "arms",
+    "as_published",
+    "chains",
+    "controls",
+    "experiment",
+    "gated",
+    "langevin",
+    "lattice",
+    "tables",
+    "tempering",
+]
+GLASS_KERNELS = ["batched", "gated", "ising", "multispin", "quench", "vectors"]
 GLASS_MODELS = [f"{disorder} couplings" for disorder in GLASS["disorders"]]
 
 
@@ -11,14 +24,8 @@ rule spin_glass:
     input:
         costs="config/spin_glass_costs.yaml",
         code=library(
-            "spin_glass/tables.py",
-            "spin_glass/experiment.py",
-            "spin_glass/lattice.py",
-            "spin_glass/tempering.py",
-            "spin_glass/gated.py",
-            "spin_glass/langevin.py",
-            "spin_glass/controls.py",
-            "spin_glass/as_published.py",
+            *(f"spin_glass/{name}.py" for name in GLASS_MODULES),
+            *(f"kernels/{name}.py" for name in GLASS_KERNELS),
         ),
     output:
         trace="<results>/fig5/{arm}.parquet",

@@ -84,7 +84,7 @@ def draw(
 
 def _legend(key: Axes, axes: Axes) -> None:
     legend = key.legend(
-        *axes.get_legend_handles_labels(), loc="upper left", ncols=5, bbox_to_anchor=(-0.05, 1.3)
+        *axes.get_legend_handles_labels(), loc="upper left", ncols=5, bbox_to_anchor=(-0.05, 0.75)
     )
     legend.set_in_layout(False)
 
@@ -139,12 +139,14 @@ def times_panel(axes: Axes, rows: pd.DataFrame, laws: pd.DataFrame) -> None:
             axes.plot(part["side"], part[law], color=colour, linestyle=style, linewidth=0.9)
         difference = float(part["aic_difference"].iloc[0])
         favoured = "power law" if difference > 0 else "exponential"
-        notes.append(f"{label.split(',')[0]}: {favoured}, {_odds(abs(difference) / 2)}")
+        notes.append(f"{label.split(' (')[0]}: {favoured} {_odds(abs(difference) / 2)}")
     axes.text(
         0.02, 0.99, "\n".join(notes), transform=axes.transAxes, va="top", fontsize=7,
     )  # fmt: skip
+    finite = rows["tts"][np.isfinite(rows["tts"]) & (rows["tts"] > 0)]
     axes.set(
-        title="Time to solution, fits: power —, exponential - -",
+        ylim=(finite.min() / 30, finite.max() * 1e4) if len(finite) else None,
+        title="Time to solution at 99 % (line: power law, dashes: exponential)",
         xlabel="side L",
         ylabel="CPU seconds",
         yscale="log",
