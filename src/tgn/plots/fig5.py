@@ -76,16 +76,24 @@ def draw(
         gate_panel(panels[row, 3], opening[opening["disorder"] == kind])
     for axes in panels[-1]:
         axes.axis("off")
-    _legend(panels[-1, 0], panels[0, 0])
+    _legend(panels[-1, 0], panels[:-1, 0])
     for letter, axes in zip("abcdefgh", panels[:-1].ravel(), strict=False):
         panel_letter(axes, letter)
     save([figure], pdf=pdf, png=png, scale=scale, simulated=False)
 
 
-def _legend(key: Axes, axes: Axes) -> None:
+def _legend(key: Axes, panels: Any) -> None:
+    """Every arm of any panel once, in the order of ``ARMS``."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        handles |= {
+            label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+    labels = [label for label, *_ in ARMS.values() if label in handles]
     legend = key.legend(
-        *axes.get_legend_handles_labels(), loc="upper left", ncols=5, bbox_to_anchor=(-0.05, 0.75)
-    )
+        [handles[label] for label in labels], labels, loc="upper left", ncols=5,
+        bbox_to_anchor=(-0.05, 0.95),
+    )  # fmt: skip
     legend.set_in_layout(False)
 
 
@@ -132,21 +140,23 @@ def convergence_panel(axes: Axes, rows: pd.DataFrame) -> None:
 
 def times_panel(axes: Axes, rows: pd.DataFrame, laws: pd.DataFrame) -> None:
     _lines(axes, rows, "side", "tts", "ci_low", "ci_high", joined=False)
-    notes = []
+    notes = ["fits: lines power law, dashes exponential"]
     for arm, part in laws.groupby("arm") if len(laws) else ():
         label, colour, *_ = ARMS[str(arm)]
         for law, style in (("exponential", "--"), ("power", "-")):
             axes.plot(part["side"], part[law], color=colour, linestyle=style, linewidth=0.9)
         difference = float(part["aic_difference"].iloc[0])
         favoured = "power law" if difference > 0 else "exponential"
-        notes.append(f"{label.split(' (')[0]}: {favoured} {_odds(abs(difference) / 2)}")
+        odds = _odds(abs(difference) / 2)
+        verdict = f"{favoured} {odds}" if abs(difference) > 2 else "undecided"
+        notes.append(f"{label.split(' (')[0]}: {verdict}")
     axes.text(
         0.02, 0.99, "\n".join(notes), transform=axes.transAxes, va="top", fontsize=7,
     )  # fmt: skip
     finite = rows["tts"][np.isfinite(rows["tts"]) & (rows["tts"] > 0)]
     axes.set(
         ylim=(finite.min() / 30, finite.max() * 1e4) if len(finite) else None,
-        title="Time to solution at 99 % (line: power law, dashes: exponential)",
+        title="Time to solution at 99 %",
         xlabel="side L",
         ylabel="CPU seconds",
         yscale="log",
