@@ -21,6 +21,8 @@ def test_a_bare_dry_run_plans_everything_and_touches_nothing(checkout):
     jobs = planned(snakemake(checkout, "--dry-run"))
     assert jobs["fig8"] == jobs["claims"] == 1
     assert jobs["fetch"] == 2
+    arms = len(yaml.safe_load((ROOT / "config.yaml").read_text())["spin_glass"]["arms"])
+    assert jobs["spin_glass"] == arms  # the committed reference is not computed again
     after = {path for path in checkout.rglob("*") if ".snakemake" not in path.parts}
     assert {path for path in after - before if "__pycache__" not in path.parts} == set()
 
