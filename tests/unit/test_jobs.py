@@ -2,6 +2,9 @@
 
 import json
 import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
@@ -72,3 +75,26 @@ def test_slurm_allots_cpus_over_what_the_workflow_says(monkeypatch):
 def test_without_slurm_the_machine_is_the_limit():
     assert jobs.allotted_cpus(10**6) == len(os.sched_getaffinity(0))
     assert jobs.allotted_cpus(1) == 1
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_bar_is_seen_on_the_terminal_although_a_job_writes_a_log(module, seen):
+    (module / "slow.py").write_text(
+        "from tgn.progress import bar\n"
+        "def count():\n"
+        "    for _ in bar(range(3), desc='counting'):\n"
+        "        pass\n"
+    )
+    code = "from tgn.jobs import run; run('slow:count', {}, log='slow.log')"
+    reader, terminal = pty.openpty()
+    stderr = terminal if seen else subprocess.DEVNULL
+    path = os.pathsep.join([str(module), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code], stderr=stderr, env=environment, check=True)
+    os.close(terminal)
+    try:
+        shown = os.read(reader, 4096) if seen else b""
+    finally:
+        os.close(reader)
+    assert (b"counting" in shown) == seen
+    assert "counting" not in (module / "slow.log").read_text()

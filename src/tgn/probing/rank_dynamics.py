@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tgn import rank, sources
 from tgn.files import replacing
@@ -20,6 +19,7 @@ from tgn.probing.adapters import Adapter, adapt
 from tgn.probing.definitions import CORE, DEFINITIONS, FULL, NULL, PRIMARY, Definition
 from tgn.probing.pretrained import encoder, load_model, load_tokenizer, random_model
 from tgn.probing.surgery import ablated, random_causal_mixer, recorded
+from tgn.progress import bar
 from tgn.text.corpora import cut_passages
 
 SPECTRA = (PRIMARY, NULL)  # definitions whose whole spectrum is kept
@@ -170,7 +170,7 @@ def _residual_streams(
     device = next(adapter.model.parameters()).device
     starts = range(0, len(tokens), batch)
     with torch.inference_mode(), recorded(adapter) as states:
-        for start in tqdm(starts, desc=f"{tokens.shape[1]} tokens", unit="batch", disable=None):
+        for start in bar(starts, desc=f"{tokens.shape[1]} tokens", unit="batch"):
             states.clear()
             ids = torch.from_numpy(tokens[start : start + batch]).to(device)
             adapter.body(ids, use_cache=False)

@@ -160,7 +160,8 @@ def lowest(mean: NDArray) -> int:
 
 def lowest_in_first_half(mean: NDArray) -> int:
     """Layer of the lowest rank among the first half of the blocks."""
-    return 1 + int(mean[1 : 1 + (len(mean) - 1 + 1) // 2].argmin())
+    half = len(mean) // 2  # of the blocks, rounded up: the first entry is the input
+    return 1 + int(mean[1 : 1 + half].argmin())
 
 
 def model_statistics(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from tgn.config import read_yaml
 from tgn.files import replacing
+from tgn.progress import bar
 from tgn.spin_glass.analysis import (
     figure_statistics,
     fitted_times,
@@ -72,7 +72,7 @@ def measure(
             rungs=n_rungs,
             seed=seed,
         )
-        for disorder, side, n_rungs, budget in tqdm(cases, desc=arm, unit="size", disable=None)
+        for disorder, side, n_rungs, budget in bar(cases, desc=arm, unit="size")
     ]
     for path, tables in zip((trace, gates), zip(*parts, strict=True), strict=True):
         with replacing(path) as temporary:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from tgn import progress
 from tgn.kernels import ising
 from tgn.spin_glass.chains import KERNELS, Chains
 from tgn.spin_glass.lattice import UNIT, EdwardsAnderson, streams
@@ -279,7 +280,7 @@ def _in_threads(
     function: Callable, jobs: Sequence, workers: int, label: str, steps_per_job: int
 ) -> list:
     """``function(job, bar)`` of each job; the bar is off when not on a terminal."""
-    with tqdm(total=len(jobs) * steps_per_job, desc=label, disable=None) as bar:
+    with progress.bar(total=len(jobs) * steps_per_job, desc=label) as bar:
         if workers == 1:
             return [function(job, bar) for job in jobs]
         with ThreadPoolExecutor(workers) as pool:

@@ -16,10 +16,10 @@ import mwparserfromhell
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as parquet
-from tqdm import tqdm
 
 from tgn import sources
 from tgn.files import replacing
+from tgn.progress import bar
 
 # Elements whose content is not running text.
 _DROPPED_TAGS = {"ref", "references", "table", "gallery", "math", "timeline", "imagemap", "code"}
@@ -60,7 +60,7 @@ def read_wikipedia_dump(path: str | Path) -> pd.DataFrame:
     """
     titles, texts = [], []
     with bz2.open(path) as stream:
-        for _, page in tqdm(ElementTree.iterparse(stream), desc="pages", unit="node", disable=None):
+        for _, page in bar(ElementTree.iterparse(stream), desc="pages", unit="node"):
             if not page.tag.endswith("}page"):
                 continue
             markup = page.findtext("{*}revision/{*}text")
