@@ -15,10 +15,13 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 PYTHON = "3.11"
 # Which of the project's dependencies each environment holds; None: all of them.
+# `training` holds the kernels for GPUs as well, pinned in pyproject.toml.
 ENVIRONMENTS = {
     "data": {"huggingface_hub", "jsonschema", "pooch", "pyyaml", "tqdm"},
     "analysis": None,
+    "training": None,
 }
+EXTRAS = {"training": "gpu"}
 
 
 def canonical(requirement):
@@ -27,7 +30,7 @@ def canonical(requirement):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def render(wanted):
+def render(wanted, extra=None):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = {canonical(line): line for line in (ROOT / "requirements.lock").read_text().split()}
     names = [canonical(line) for line in project["dependencies"]]
@@ -35,13 +38,15 @@ def render(wanted):
     lines = ["# Made by envs/generate.py from requirements.lock: do not edit.", "channels:"]
     lines += ["  - conda-forge", "dependencies:", f"  - python={PYTHON}", "  - pip", "  - pip:"]
     lines += [f"      - {lock[name]}" for name in chosen]
+    if extra:
+        lines += [f"      - {pin}" for pin in project["optional-dependencies"][extra]]
     return "\n".join(lines) + "\n"
 
 
 def main():
     stale = []
     for name, wanted in ENVIRONMENTS.items():
-        path, text = HERE / f"{name}.yaml", render(wanted)
+        path, text = HERE / f"{name}.yaml", render(wanted, EXTRAS.get(name))
         if "--check" not in sys.argv:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:

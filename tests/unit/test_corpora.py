@@ -65,14 +65,35 @@ def test_a_dump_without_articles_is_refused(tmp_path):
         read_wikipedia_dump(dump(tmp_path / "dump.bz2"))
 
 
+def empty(whole):
+    return b""
+
+
+def cut_short(whole):
+    return whole[:-20]
+
+
+def latin(whole):
+    return bz2.compress(bz2.decompress(whole).replace(b"text", "Größe".encode("latin-1")))
+
+
+@pytest.mark.parametrize("damage", [empty, cut_short, latin])
+def test_a_damaged_dump_is_named(tmp_path, damage):
+    path = dump(tmp_path / "dump.bz2", {"title": "A", "text": "first"})
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"dump.bz2 is not a whole MediaWiki dump"):
+        read_wikipedia_dump(path)
+
+
 def test_wikitext_is_split_at_article_headings_only(tmp_path):
     path = wikitext(
         tmp_path / "a.parquet",
-        "", " = One = \n", "", " = = Section = = \n", " Text . \n", " = Two = \n", " More . \n",
+        "", " = One = \n", "", " = = Section = = \n", " Text . \n", " = 2 = \n",
+        "", " = Two = \n", "", " More . \n",
     )  # fmt: skip
     corpus = read_wikitext([path])
     assert corpus["title"].tolist() == ["One", "Two"]
-    assert corpus["text"].tolist() == ["= = Section = =\nText .", "More ."]
+    assert corpus["text"].tolist() == ["= = Section = =\nText .\n= 2 =", "More ."]
     assert read_wikitext([path], documents=1)["title"].tolist() == ["One"]
 
 

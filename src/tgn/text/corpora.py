@@ -8,13 +8,15 @@ from __future__ import annotations
 import bz2
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
+from itertools import chain, islice, tee
 from pathlib import Path
 
 import mwparserfromhell
 import numpy as np
 import pandas as pd
+import pyarrow
 import pyarrow.parquet as parquet
 
 from tgn import sources
@@ -56,25 +58,86 @@ def read_wikipedia_dump(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the file holds no article.
+        If the file holds no article, is cut short, or is not XML in UTF-8.
     """
     titles, texts = [], []
-    with bz2.open(path) as stream:
-        for _, page in bar(ElementTree.iterparse(stream), desc="pages", unit="node"):
-            if not page.tag.endswith("}page"):
-                continue
-            markup = page.findtext("{*}revision/{*}text")
-            if markup and page.find("{*}redirect") is None and page.findtext("{*}ns") == "0":
-                titles.append(page.findtext("{*}title"))
-                texts.append(clean_markup(markup))
-            page.clear()
+    try:
+        with bz2.open(path) as stream:
+            for _, page in bar(ElementTree.iterparse(stream), desc="pages", unit="node"):
+                if not page.tag.endswith("}page"):
+                    continue
+                markup = page.findtext("{*}revision/{*}text")
+                if markup and page.find("{*}redirect") is None and page.findtext("{*}ns") == "0":
+                    titles.append(page.findtext("{*}title"))
+                    texts.append(clean_markup(markup))
+                page.clear()
+    except (ElementTree.ParseError, EOFError) as error:
+        raise ValueError(f"{path} is not a whole MediaWiki dump (XML in UTF-8): {error}") from error
     if not titles:
         raise ValueError(f"{path} holds no article: is it a MediaWiki pages-articles dump?")
     return pd.DataFrame({"title": titles, "text": texts})
 
 
+def wikitext_articles(paths: Iterable[str | Path]) -> Iterator[tuple[str, list[str]]]:
+    """Title and lines of each article of a WikiText file set, in reading order.
+
+    The lines are those of the original text: headings stay, an empty row is the line `` \\n`` that
+    it was, and all lines of all articles together are the whole text. An article begins with a
+    heading of the first level (``= Title =``) that stands alone between empty lines.
+
+    Parameters
+    ----------
+    paths
+        Parquet files in reading order, one line of text a row in column ``text``.
+
+    Raises
+    ------
+    ValueError
+        If no article heading is met, or a file is not parquet or not UTF-8.
+    """
+    paths = list(paths)
+    title, lines = None, []
+    first, second, third = tee(_lines(paths), 3)
+    next(third, None)
+    around = zip(chain([" \n"], first), second, chain(third, [" \n"]), strict=False)
+    for before, line, after in around:
+        heading = _ARTICLE_HEADING.match(line)
+        if heading and not before.strip() and not after.strip():
+            if title is not None:
+                yield title, lines
+                lines = []
+            title = heading.group(1)
+        lines.append(line)
+    if title is None:
+        raise ValueError(f"no article heading (' = Title = ') in {[str(path) for path in paths]}")
+    yield title, lines
+
+
+def _lines(paths: list[str | Path]) -> Iterator[str]:
+    return (line or " \n" for path in paths for (line,) in read_rows(path, ["text"]))
+
+
+def read_rows(path: str | Path, columns: list[str]) -> Iterator[tuple[str, ...]]:
+    """Rows of a parquet file of texts, read a batch at a time.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    ValueError
+        If it is not parquet, lacks a column, or is not UTF-8.
+    """
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(columns=columns):
+            yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+    except (pyarrow.ArrowException, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not a parquet file with {' and '.join(columns)} in UTF-8: {error}"
+        ) from error
+
+
 def read_wikitext(paths: Iterable[str | Path], documents: int | None = None) -> pd.DataFrame:
-    """Articles of a WikiText file set: parquet, one line of text a row in column ``text``.
+    """Running text of a WikiText file set: article headings, empty lines and margins are dropped.
 
     Parameters
     ----------
@@ -86,28 +149,14 @@ def read_wikitext(paths: Iterable[str | Path], documents: int | None = None) -> 
     Raises
     ------
     ValueError
-        If no article heading (``= Title =``) is met.
+        As :func:`wikitext_articles`.
     """
-    titles: list[str] = []
-    lines: list[list[str]] = []
-    for path in paths:
-        for batch in parquet.ParquetFile(path).iter_batches(columns=["text"]):
-            for line in batch.column("text").to_pylist():
-                heading = _ARTICLE_HEADING.match(line)
-                if heading:
-                    if len(titles) == documents:
-                        return _as_corpus(titles, lines)
-                    titles.append(heading.group(1))
-                    lines.append([])
-                elif lines and line.strip():
-                    lines[-1].append(line.strip())
-    if not titles:
-        raise ValueError(f"no article heading (' = Title = ') in {[str(path) for path in paths]}")
-    return _as_corpus(titles, lines)
-
-
-def _as_corpus(titles: list[str], lines: list[list[str]]) -> pd.DataFrame:
-    return pd.DataFrame({"title": titles, "text": ["\n".join(part) for part in lines]})
+    titles, texts = [], []
+    for title, lines in islice(wikitext_articles(paths), documents):
+        stripped = [line.strip() for line in lines]
+        titles.append(title)
+        texts.append("\n".join(line for line in stripped if line and line != f"= {title} ="))
+    return pd.DataFrame({"title": titles, "text": texts})
 
 
 def cut_passages(
@@ -159,6 +208,21 @@ def cut_passages(
     )
 
 
+def matching(receipt: str | Path, pattern: str) -> list[Path]:
+    """Files a receipt lists whose name, relative to it, fits a pattern; in sorted order.
+
+    Raises
+    ------
+    ValueError
+        If none does.
+    """
+    listed = sources.read_receipt(receipt)
+    paths = [path for name, path in sorted(listed.items()) if fnmatch(name, pattern)]
+    if not paths:
+        raise ValueError(f"no file of {receipt} matches {pattern!r}; it lists {', '.join(listed)}")
+    return paths
+
+
 def prepare(
     *,
     source: str | Path,
@@ -185,10 +249,7 @@ def prepare(
     ValueError
         If no file of the receipt matches.
     """
-    listed = sources.read_receipt(source)
-    paths = [path for name, path in sorted(listed.items()) if fnmatch(name, files)]
-    if not paths:
-        raise ValueError(f"no file of {source} matches {files!r}; it lists {', '.join(listed)}")
+    paths = matching(source, files)
     if reader == "wikitext":
         corpus = read_wikitext(paths, documents)
     else:

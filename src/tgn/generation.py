@@ -1,0 +1,127 @@
+"""Text sampled from a trained language model, one token at a time through its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tgn.models import Decoder, PublishedDecoder, io
+from tgn.progress import bar
+from tgn.text.tokens import decode, encode, end_token, load_tokenizer
+
+
+def continue_text(
+    folder: str | Path,
+    prompt: str = "",
+    *,
+    tokens: int = 200,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 0,
+) -> str:
+    """Let the model in a folder continue a text, or begin one.
+
+    Parameters
+    ----------
+    folder
+        A checkpoint or an exported model.
+    tokens
+        The longest continuation; it ends earlier where the model ends the document.
+    temperature, top_k, seed
+        As :func:`generate`.
+
+    Returns
+    -------
+    str
+        The prompt and its continuation.
+
+    Raises
+    ------
+    ValueError
+        If the folder is not a model of ours, or has no tokenizer; and as :func:`generate`.
+    """
+    model = io.load(folder)
+    path = Path(folder) / io.TOKENIZER
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {io.TOKENIZER}: this model was not trained on text")
+    tokenizer = load_tokenizer(path)
+    end = end_token(tokenizer)
+    read = encode(tokenizer, prompt)
+    sampled = generate(model, [end, *read], tokens, temperature=temperature, top_k=top_k, seed=seed)
+    said = takewhile(lambda token: token != end, bar(sampled, total=tokens, desc="generating"))
+    return decode(tokenizer, [*read, *said])
+
+
+def generate(
+    model: Decoder | PublishedDecoder,
+    prompt: Sequence[int],
+    count: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 0,
+) -> Iterator[int]:
+    """Sample ``count`` tokens, each given the ones before it.
+
+    A token is read once: the model's cache holds what came before. No model reads further than the
+    context it was trained with: when that is full, its latter half is read anew.
+
+    Parameters
+    ----------
+    prompt
+        Token ids, at least one; of those that do not fit the context the last are read.
+    temperature
+        Divides the logits. At 0 the likeliest token is taken.
+    top_k
+        Draw from the likeliest ones only.
+
+    Raises
+    ------
+    ValueError
+        If the prompt is empty, a parameter is out of its range, or the logits are not finite.
+    """
+    if not prompt:
+        raise ValueError("the prompt is empty: begin with the end token")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be 0 or more and finite, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    return _generate(model, list(prompt), count, temperature, top_k, seed)
+
+
+@torch.inference_mode()
+def _generate(
+    model: Decoder | PublishedDecoder,
+    tokens: list[int],
+    count: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int,
+) -> Iterator[int]:
+    device = next(model.parameters()).device
+    rng = torch.Generator(device).manual_seed(seed)
+    context = model.config.context
+    unread, cache, room = tokens[-context:], model.new_cache(1), context
+    for _ in range(count):
+        if len(unread) > room:
+            unread, cache, room = tokens[-max(1, context // 2) :], model.new_cache(1), context
+        logits = model(torch.tensor([unread], device=device), cache).logits
+        room -= len(unread)
+        unread = [choose(logits[0, -1].float(), temperature, top_k, rng)]
+        tokens += unread
+        yield from unread
+
+
+def choose(logits: Tensor, temperature: float, top_k: int | None, rng: torch.Generator) -> int:
+    """Draw a token from its logits, shape (vocabulary,)."""
+    if not logits.isfinite().all():
+        raise ValueError("the model's logits are not finite: its weights are damaged")
+    if temperature == 0:
+        return int(logits.argmax())
+    likeliest, ids = logits.topk(min(top_k or len(logits), len(logits)))
+    chances = (likeliest / temperature).softmax(dim=0)
+    return int(ids[torch.multinomial(chances, 1, generator=rng)])

@@ -1,0 +1,177 @@
+"""A whole run, from tokens to a checkpoint: killed, started in two processes, or left alone."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tgn.models import io
+from tgn.text import tokens
+from tgn.training.run import train
+
+MODEL = {
+    "width": 16, "depth": 2, "heads": 2, "context": 16, "mixer": "gated", "inertial": "mingru",
+    "dropout": 0.1, "mlp_width": 32,
+}  # fmt: skip
+TRAINING = {
+    "batch": 8, "steps": 120, "every": 5, "save_every": 10, "evaluate_every": 40,
+    "validation_windows": 4, "precision": "bf16",
+    "optimizer": {"kind": "muon", "learning_rate": 1e-2, "betas": [0.9, 0.95]},
+    "schedule": {"warmup": 0.1, "decay": 0.3},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A tokenised text of a few made-up words."""
+    folder = tmp_path_factory.mktemp("tokens")
+    rng = np.random.default_rng(0)
+    words = np.array(["tide", "rose", "and", "fell", "while", "gates", "opened", "wide"])
+    corpus = pd.DataFrame(
+        {
+            "title": [f"page {k}" for k in range(60)],
+            "text": [" ".join(rng.choice(words, 40)) for _ in range(60)],
+        }
+    )
+    corpus.to_parquet(folder / "corpus.parquet")
+    outputs = {name: folder / f"{name}.npy" for name in ("train", "validation", "test")}
+    tokens.prepare(
+        corpus=folder / "corpus.parquet",
+        tokenizer=folder / "tokenizer.json",
+        documents=folder / "documents.parquet",
+        counts=folder / "counts.json",
+        vocabulary=270,
+        **outputs,
+    )
+    return folder / "counts.json"
+
+
+def arguments(text, folder, **changes):
+    return {
+        "tokens": str(text),
+        "model": MODEL,
+        "training": TRAINING,
+        "seed": 3,
+        "penalty": 0.01,
+        "checkpoint": str(folder / "checkpoint" / "model.safetensors"),
+        "metrics": str(folder / "metrics.parquet"),
+        "evaluated": str(folder / "evaluation.json"),
+        "documents": str(folder / "documents.parquet"),
+        "trajectory": str(folder / "trajectory.parquet"),
+        "blocks": str(folder / "blocks.parquet"),
+        "timings": str(folder / "timings.parquet"),
+        "state": str(folder / "state"),
+        **changes,
+    }
+
+
+REPRODUCIBLE = (
+    "checkpoint/model.safetensors", "checkpoint/config.json", "checkpoint/tokenizer.json",
+    "metrics.parquet", "trajectory.parquet", "blocks.parquet", "evaluation.json",
+    "documents.parquet",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(text, tmp_path_factory):
+    """The same run in this process, on one thread as the others."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train(**arguments(text, folder))
+    finally:
+        torch.set_num_threads(threads)
+    return folder
+
+
+def test_a_run_writes_a_checkpoint_and_its_numbers(text, uninterrupted):
+    model = io.load(uninterrupted / "checkpoint")
+    assert model.config.vocabulary == json.loads(text.read_text())["vocabulary"]
+    evaluation = json.loads((uninterrupted / "evaluation.json").read_text())
+    for split in ("validation", "test"):
+        assert 1 < evaluation[split]["token_perplexity"] < 60
+        assert len(evaluation[split]["gates"]) == MODEL["depth"]
+    metrics = pd.read_parquet(uninterrupted / "metrics.parquet")
+    assert metrics["step"].tolist() == list(range(0, 121, 5))
+    assert metrics["validation_loss"].dropna().is_monotonic_decreasing
+    assert metrics["loss"].iloc[-1] < metrics["loss"].iloc[1] - 1
+    assert set(pd.read_parquet(uninterrupted / "documents.parquet")["split"]) == {
+        "validation",
+        "test",
+    }
+    assert not (uninterrupted / "state").exists()
+
+
+def test_a_run_killed_at_random_steps_ends_in_the_same_bytes(text, uninterrupted, tmp_path):
+    code = "import json, sys; from tgn.training.run import train; train(**json.loads(sys.argv[1]))"
+    command = [sys.executable, "-c", code, json.dumps(arguments(text, tmp_path))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    saved = tmp_path / "state"
+
+    def states():
+        return [place.stat().st_mtime_ns for place in saved.glob("*/state.pt")]
+
+    for _ in range(2):
+        before = states()
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+            while states() == before:
+                assert process.poll() is None, "it ended before it could be killed"
+                time.sleep(0.001)
+            time.sleep(random.uniform(0, 0.1))  # a few steps, or in the middle of a save
+            os.kill(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        assert not (tmp_path / "metrics.parquet").exists()
+    subprocess.run(command, env=environment, check=True)
+    for name in REPRODUCIBLE:
+        assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+    assert pd.read_parquet(tmp_path / "timings.parquet")["cpu_seconds"].is_monotonic_increasing
+    assert not saved.exists()
+
+
+def test_two_processes_train_as_one(text, tmp_path):
+    short = {**TRAINING, "steps": 6, "every": 1, "save_every": 3, "precision": "no"}
+    found = []
+    for gpus in (1, 2):
+        folder = tmp_path / str(gpus)
+        train(gpus=gpus, **arguments(text, folder, training=short, model={**MODEL, "dropout": 0.0}))
+        found.append(pd.read_parquet(folder / "metrics.parquet"))
+    for name in ("loss", "gate", "validation_loss"):
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=0, atol=1e-5)
+    assert io.load(tmp_path / "2" / "checkpoint").config.width == MODEL["width"]
+
+
+def test_a_run_starts_from_weights_of_the_same_shape(text, uninterrupted, tmp_path):
+    start = uninterrupted / "checkpoint" / "model.safetensors"
+    short = {**TRAINING, "steps": 5, "every": 5, "save_every": None}
+    train(**arguments(text, tmp_path, training=short, start=str(start)))
+    before, after = (
+        pd.read_parquet(folder / "metrics.parquet")["validation_loss"]
+        for folder in (uninterrupted, tmp_path)
+    )
+    assert after.iloc[0] == pytest.approx(before.iloc[-1])
+    with pytest.raises(ValueError, match="another model"):
+        train(**arguments(text, tmp_path, start=str(start), model={**MODEL, "width": 32}))
+
+
+def test_epochs_are_steps_counted_in_windows(text, tmp_path):
+    settings = {key: value for key, value in TRAINING.items() if key != "steps"}
+    train(**arguments(text, tmp_path, training={**settings, "epochs": 2}))
+    metrics = pd.read_parquet(tmp_path / "metrics.parquet")
+    length = len(tokens.open_tokens(text.parent, "train"))
+    assert metrics["tokens"].iloc[-1] == pytest.approx(2 * length, abs=2 * 16 + 8 * 16)
+
+
+@pytest.mark.parametrize("settings", [{"steps": 3, "epochs": 1}, {}])
+def test_a_run_wants_steps_or_epochs(text, tmp_path, settings):
+    training = {key: value for key, value in TRAINING.items() if key != "steps"} | settings
+    with pytest.raises(ValueError, match=r"steps.*or.*epochs"):
+        train(**arguments(text, tmp_path, training=training))
