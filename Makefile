@@ -2,14 +2,21 @@
 PYTHON ?= python3
 ACTIVATE = . .venv/bin/activate &&
 
-.PHONY: all test lock envs clean
+.PHONY: all test unlock python lock envs clean
 
 all: .venv/ready
-	$(ACTIVATE) snakemake --rerun-incomplete all
+	$(ACTIVATE) snakemake --rerun-incomplete all || $(FAILED)
 	@$(MAKE) --no-print-directory results/report.html
 	@echo "Figures:  $$(ls results/*.pdf | tr '\n' ' ')"
 	@echo "Verdicts: results/claims.md results/claims.json"
 	@echo "Report:   results/report.html"
+
+# Snakemake takes its lock away when it ends, so one that is left is another run's.
+FAILED = { [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || echo "Another run holds the lock of \
+	this folder. If none is at work here (one was killed): make unlock, then make" >&2; exit 1; }
+
+unlock: .venv/ready
+	$(ACTIVATE) snakemake --unlock
 
 results/report.html: results/claims.json $(wildcard results/*.pdf)
 	$(ACTIVATE) snakemake --report $@ all
@@ -22,12 +29,20 @@ test: .venv/ready
 	$(ACTIVATE) python envs/generate.py --check
 	$(ACTIVATE) pytest
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock pyproject.toml | python
 	@echo "Installing into .venv: about two minutes"
-	$(PYTHON) -m venv .venv
+	[ -x .venv/bin/pip ] || $(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --no-compile --requirement requirements.lock
 	.venv/bin/pip install --quiet --no-deps --editable .
 	touch $@
+
+# An environment that is there is kept, so it is its Python that counts.
+python:
+	@python="$(PYTHON)"; remedy="name another one: make PYTHON=python3.12"; \
+	[ ! -e .venv ] || { python=.venv/bin/python; remedy="make .venv anew: rm -rf .venv && make"; }; \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "Python 3.11 or newer is needed; $$python is: $$($$python --version 2>&1)" >&2; \
+	echo "To mend it, $$remedy" >&2; exit 1; }
 
 # The lock: every version of a fresh installation. The build of torch is left to the installer.
 lock:
@@ -41,4 +56,4 @@ envs: .venv/ready
 	$(ACTIVATE) python envs/generate.py
 
 clean:
-	rm -rf results/* .snakemake logs && git checkout -- results
+	rm -rf results .snakemake logs

@@ -25,10 +25,14 @@ resource_scopes:
     gpu="local",
 
 
+limit_memory()
+
+
 include: "rules/plan.smk"
 include: "rules/data.smk"
 include: "rules/llm_rank.smk"
 include: "rules/spin_glass.smk"
+include: "rules/language_model.smk"
 include: "rules/claims.smk"
 
 

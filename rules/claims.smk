@@ -1,4 +1,4 @@
-"""The ledger: every statistics.json + config/claims.yaml -> <results>/claims.json and claims.md"""
+"""The ledger: every statistics.json + config/claims.yaml -> <results>/claims.{json,md,html}"""
 
 
 rule claims:
@@ -10,8 +10,9 @@ rule claims:
         code=library("claims.py", "statistics.py", "config.py"),
     output:
         verdicts="<results>/claims.json",
-        table=report(
-            "<results>/claims.md",
+        table="<results>/claims.md",
+        page=report(
+            "<results>/claims.html",
             category="Verdicts",
             labels={"figure": "claims", "scale": config["scale"]},
             caption="../docs/captions/claims.rst",
@@ -20,9 +21,11 @@ rule claims:
         "logs/claims.log",
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=500,
     params:
         call="tgn.claims:adjudicate",
         scale=config["scale"],
-        models=config["rank_dynamics"]["models"] + GLASS_MODELS,
+        models=config["rank_dynamics"]["models"] + GLASS_MODELS + [LANGUAGE_LABEL],
     script:
         "../workflow/scripts/call.py"

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import psutil
 from snakemake.exceptions import WorkflowError
 
 SOURCE_ROOT = Path(workflow.basedir) / "src"
@@ -11,6 +12,7 @@ sys.path.insert(0, str(SOURCE_ROOT))
 from tgn import config as configuration
 from tgn import environment
 from tgn import sources
+from tgn.training import plan as language_plan
 
 # Jobs find the library without being told, on this machine, on a cluster node or under conda.
 environment.put_first("PYTHONPATH", SOURCE_ROOT)
@@ -45,10 +47,17 @@ def checked(config):
 
 def check_names(config):
     """Every model and corpus that is named must be registered."""
-    for model in config["rank_dynamics"]["models"]:
+    rank = config["rank_dynamics"]
+    for model in rank["models"]:
         if model not in MODELS:
             raise ValueError(
                 f"rank_dynamics.models: {model!r} given; config/models.yaml has {', '.join(MODELS)}"
+            )
+    for name, arm in rank["arms"].items():
+        if arm["draws"] > rank["passages"]:
+            raise ValueError(
+                f"rank_dynamics.arms.{name}.draws: {arm['draws']} given; the draws share "
+                f"rank_dynamics.passages, which is {rank['passages']}"
             )
     glass = config["spin_glass"]
     for key in ("rungs", "seconds"):
@@ -61,11 +70,51 @@ def check_names(config):
         raise ValueError(
             f"spin_glass.arms: {most} samples given; spin_glass.samples is {glass['samples']}"
         )
-    corpus = config["rank_dynamics"]["corpus"]
+    corpus = rank["corpus"]
     if corpus not in config["corpora"]:
         raise ValueError(
             f"rank_dynamics.corpus: {corpus!r} given; corpora has {', '.join(config['corpora'])}"
         )
+    check_language_model(config)
+
+
+def check_language_model(config):
+    """The text must be registered, and arms that are named must exist."""
+    section = config["language_model"]
+    text, arms = section["text"], section["arms"]
+    if (text["corpus"] is None) == (text["source"] is None):
+        raise ValueError("language_model.text: give either `corpus` or `source`")
+    if text["corpus"] and text["corpus"] not in config["corpora"]:
+        raise ValueError(
+            f"language_model.text.corpus: {text['corpus']!r} given; corpora has "
+            f"{', '.join(config['corpora'])}"
+        )
+    for key in ("source", "tokenizer"):
+        if text[key] and text[key] not in SOURCES:
+            raise ValueError(
+                f"language_model.text.{key}: {text[key]!r} given; config/sources.yaml has "
+                f"{', '.join(SOURCES)}"
+            )
+    named = {section["swept"]} | {
+        other for arm in arms.values() for other in arm.get("match", {}).values()
+    }
+    if unknown := sorted(named - set(arms)):
+        raise ValueError(
+            f"language_model: {', '.join(unknown)} named; arms has {', '.join(arms)}"
+        )
+
+
+def limit_memory():
+    """Keep jobs that run side by side on this machine within the memory that is free now.
+
+    Rules say what they need as `mem_mb`; one that needs more than there is runs alone. A cluster
+    keeps account of its own memory, and --resources mem_mb=... on the command line wins.
+    """
+    # Only on a cluster is there a number of nodes (`jobs` of its profile), dry-runs included.
+    here = workflow.is_main_process and workflow.nodes is None
+    if here and "mem_mb" not in workflow.global_resources:
+        free = min(psutil.virtual_memory().available, environment.memory_limit())
+        workflow.register_resource("mem_mb", max(1, round(free / 1e6)))
 
 
 def library(*modules):
@@ -92,3 +141,42 @@ def glass_budget(glass, arm):
         return glass["seconds"], glass["rungs"]
     longer = [glass["reference_factor"] * seconds for seconds in glass["seconds"]]
     return longer, [rungs + 4 for rungs in glass["rungs"]]
+
+
+def text_inputs(wildcards):
+    """What the language models' text is made from: a corpus, or a source; maybe a tokenizer."""
+    text = config["language_model"]["text"]
+    found = {
+        "corpus": (
+            f"<results>/corpora/{text['corpus']}.parquet"
+            if text["corpus"]
+            else f"resources/{text['source']}/receipt.json"
+        )
+    }
+    if text["tokenizer"]:
+        found["pretrained"] = f"resources/{text['tokenizer']}/receipt.json"
+    return found
+
+
+def run_settings(name):
+    """A training run's arguments, of a figure or of the sweep."""
+    section = config["language_model"]
+    try:
+        return (language_plan.runs(section) | language_plan.sweep(section))[name]
+    except KeyError:
+        raise WorkflowError(
+            f"no training run is called {name!r}; there are "
+            + ", ".join(language_plan.runs(section))
+        ) from None
+
+
+def start_of_run(wildcards):
+    """What a run stands on beside its text: learning rates, and weights to start from."""
+    run = run_settings(wildcards.run)
+    found = {}
+    if run["rate"] is None:
+        rates = config["language_model"]["rates"]
+        found["rates"] = rates or "<results>/language_model/rates.csv"
+    if run["start"]:
+        found["start"] = f"<results>/language_model/{run['start']}/model.safetensors"
+    return found

@@ -22,6 +22,8 @@ rule fetch:
         "logs/fetch/{source}.log",
     conda:
         "../envs/data.yaml"
+    resources:
+        mem_mb=300,
     params:
         call="tgn.sources:fetch_source",
         name=lambda wildcards: wildcards.source,
@@ -38,6 +40,8 @@ rule fixture:
         "logs/fixture/{kind}.log",
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
     params:
         call="tgn.fixtures:make",
         kind=lambda wildcards: wildcards.kind,
@@ -61,7 +65,7 @@ rule convert:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=2000,
         runtime=15,
     params:
         call="tgn.probing.pretrained:convert_gguf",
@@ -82,7 +86,7 @@ rule corpus:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=2000,
         runtime=30,
     params:
         call="tgn.text.corpora:prepare",

@@ -34,7 +34,7 @@ rule rank_dynamics:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=6000,
+        mem_mb=RANK["memory_mb"],
         runtime=120,
         gpu=RANK["gpus"],
     params:
@@ -74,6 +74,8 @@ rule fig8_statistics:
         "logs/fig8_statistics.log",
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
     params:
         call="tgn.probing.rank_statistics:summarise",
         evidence={
@@ -106,6 +108,8 @@ rule fig8:
         "logs/fig8.log",
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
     params:
         call="tgn.plots.fig8:draw",
         labels={name: MODELS[name]["label"] for name in RANK["models"]},

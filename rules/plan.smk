@@ -1,22 +1,29 @@
 """What is said at every start, and help for a target that belongs to another scale."""
 
-RESULT_SUFFIXES = {".pdf", ".png", ".json", ".md", ".parquet"}
+import os
+
+RESULT_SUFFIXES = {".pdf", ".png", ".json", ".md", ".html", ".parquet"}
 
 
 def sources_in_use():
     """Sources the active scale reads."""
     rank = config["rank_dynamics"]
     models = {MODELS[name]["source"] for name in rank["models"]}
-    return sorted(models | {rank["corpus"], "edwards-anderson"})
+    text = config["language_model"]["text"]
+    texts = {rank["corpus"], text["corpus"], text["source"], text["tokenizer"]}
+    return sorted((models | texts | {"edwards-anderson"}) - {None})
 
 
 def refuse_targets_of_other_scales():
     """Nothing makes a path under another scale's folder now; say which path or scale is meant."""
     scale, own = config["scale"], RESULTS[config["scale"]]
     # Snakemake tells its targets to no one while it reads this, so the command line is asked.
-    for target in (
-        word for word in sys.argv[1:] if Path(word).suffix in RESULT_SUFFIXES
-    ):
+    for word in sys.argv[1:]:
+        if Path(word).suffix not in RESULT_SUFFIXES:
+            continue
+        target = os.path.relpath(
+            word
+        )  # ./results/fig8.pdf and its absolute path as well
         homes = [
             name for name, root in RESULTS.items() if target.startswith(f"{root}/")
         ]

@@ -9,8 +9,10 @@ all must reproduce, and one contrary statistic is enough to refute.
 
 from __future__ import annotations
 
+import html
 import inspect
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -436,6 +438,7 @@ class Claim:
 
     ``controls`` lists, by the statistic they belong to, those that must not show its effect as
     well. ``models`` says on which models the claim is decided, the first that was measured.
+    ``beside`` names statistics that are shown and decide nothing.
 
     Raises
     ------
@@ -457,6 +460,8 @@ class Claim:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Sequence[str]] = field(default_factory=dict)
     models: Sequence[str] = ()
+    beside: Sequence[str] = ()
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.decision not in DECISIONS:
@@ -486,6 +491,11 @@ class Claim:
         """Ids of every statistic the claim rests on, deciding ones first."""
         controls = (id for ids in self.controls.values() for id in ids)
         return list(dict.fromkeys([*self.statistics, *controls]))
+
+    @property
+    def shown(self) -> list[str]:
+        """Ids of every statistic of its record: those needed, then those that decide nothing."""
+        return list(dict.fromkeys([*self.needed, *self.beside]))
 
 
 def read_claims(path: str | Path, schema: str | Path | None = None) -> list[Claim]:
@@ -548,11 +558,12 @@ def adjudicate(
     ledger: str | Path,
     verdicts: str | Path,
     table: str | Path,
+    page: str | Path,
     scale: str,
     models: Sequence[str] = (),
     schema: str | Path | None = None,
 ) -> None:
-    """Give every claim of a ledger its verdict, as JSON and as a page to read.
+    """Give every claim of a ledger its verdict, as JSON and as pages to read.
 
     Parameters
     ----------
@@ -560,8 +571,8 @@ def adjudicate(
         Every figure's ``statistics.json``.
     ledger, schema
         ``claims.yaml`` and its schema, by default the one beside it.
-    verdicts, table
-        Written: ``claims.json`` and ``claims.md``.
+    verdicts, table, page
+        Written: ``claims.json``, ``claims.md`` and ``claims.html``.
     scale, models
         As for :func:`evaluate`.
 
@@ -573,8 +584,9 @@ def adjudicate(
     measured = [record for path in statistics for record in read_statistics(path)]
     records = evaluate(read_claims(ledger, schema), measured, scale, models)
     write_json(verdicts, records)
-    with replacing(table) as temporary:
-        temporary.write_text(to_markdown(records, scale, short_revision()), encoding="utf-8")
+    for path, render in ((table, to_markdown), (page, to_html)):
+        with replacing(path) as temporary:
+            temporary.write_text(render(records, scale, short_revision()), encoding="utf-8")
 
 
 def _record(
@@ -593,6 +605,7 @@ def _record(
             for of, ids in claim.controls.items()
             for id in ids
         ],
+        "beside": [asdict(ours[id]) for id in claim.beside],
         "other_models": [
             {"model": model, **_verdict(claim, measured, scale)}
             for model, measured in others.items()
@@ -607,13 +620,13 @@ def _chosen(
     models: Sequence[str],
 ) -> tuple[dict[str, Statistic], dict[str, dict[str, Statistic]]]:
     """The statistics that decide the claim, and those of every other model measured in full."""
-    for id in claim.needed:
+    for id in claim.shown:
         if id not in table:
             raise ValueError(f"claim {claim.id} needs statistic {id}, which is missing")
     complete = {
-        model: {id: table[id][model] for id in claim.needed}
-        for model in table[claim.needed[0]]
-        if all(model in table[id] for id in claim.needed)
+        model: {id: table[id][model] for id in claim.shown}
+        for model in table[claim.shown[0]]
+        if all(model in table[id] for id in claim.shown)
     }
     named = claim.models or models
     if _too_small(claim, scale):  # no verdict follows, so that any model will do
@@ -621,9 +634,9 @@ def _chosen(
     primary = next((model for model in named if model in complete), None)
     if primary is not None:
         return complete.pop(primary), complete
-    if not claim.models and all(len(table[id]) == 1 for id in claim.needed):
-        return {id: next(iter(table[id].values())) for id in claim.needed}, {}
-    measured = "; ".join(f"{id} on {', '.join(table[id])}" for id in claim.needed)
+    if not claim.models and all(len(table[id]) == 1 for id in claim.shown):
+        return {id: next(iter(table[id].values())) for id in claim.shown}, {}
+    measured = "; ".join(f"{id} on {', '.join(table[id])}" for id in claim.shown)
     raise ValueError(
         f"claim {claim.id} is decided on one of {list(named)}, but there are only {measured}"
     )
@@ -675,42 +688,99 @@ _LEGEND = """## How to read this
 
 Numbers are given with their interval in brackets. *real* was measured on real data or a real
 model, *simulated* was not. Every verdict is computed from `statistics.json`; none is typed."""
+_COLUMNS = ["claim", "published", "ours", "control", "verdict"]
+_STYLE = """<!doctype html>
+<meta charset="utf-8">
+<title>Claims</title>
+<style>
+body { font: 14px/1.45 sans-serif; margin: 2em; }
+table { border-collapse: collapse; }
+th, td { border: 1px solid #ccc; padding: 0.5em; vertical-align: top; text-align: left; }
+th:first-child { width: 26%; } th:nth-child(2) { width: 12%; }
+code { font-size: 12px; overflow-wrap: anywhere; }
+</style>"""
 
 
 def to_markdown(records: Sequence[Mapping[str, Any]], scale: str, revision: str) -> str:
     """The records of :func:`evaluate` as a page: a table for each system, then a legend."""
-    counts = Counter(record["verdict"] for record in records)
-    tally = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-    page = ["# Claims", f"Scale {scale}, revision {revision}. {len(records)} claims: {tally}."]
-    for system, title in SYSTEMS.items():
-        rows = [_row(record) for record in records if record["system"] == system]
-        if rows:
-            head = "| claim | published | ours | control | verdict |\n|---|---|---|---|---|"
-            page += [f"## {title}", "\n".join([head, *rows])]
+    page = ["# Claims", _summary(records, scale, revision)]
+    for system, rows in _by_system(records).items():
+        lines = [_COLUMNS, ["---"] * len(_COLUMNS)]
+        lines += [["<br>".join(map(_escaped, cell)) for cell in _cells(row)] for row in rows]
+        page += [f"## {SYSTEMS[system]}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
     return "\n\n".join([*page, _LEGEND]) + "\n"
 
 
-def _row(record: Mapping[str, Any]) -> str:
+def to_html(records: Sequence[Mapping[str, Any]], scale: str, revision: str) -> str:
+    """The same page for a browser, in one file without scripts."""
+    page = [_STYLE, "<h1>Claims</h1>", f"<p>{_summary(records, scale, revision)}</p>"]
+    for system, rows in _by_system(records).items():
+        head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+        page += [f"<h2>{html.escape(SYSTEMS[system])}</h2>", f"<table><tr>{head}</tr>"]
+        for row in rows:
+            cells = ["<br>".join(map(_marked_up, cell)) for cell in _cells(row)]
+            page.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        page.append("</table>")
+    title, *legend = _LEGEND.replace("\n  ", " ").split("\n")
+    page.append(f"<h2>{title.removeprefix('## ')}</h2>")
+    page += [f"<p>{_marked_up(line.removeprefix('- '))}</p>" for line in legend if line]
+    return "\n".join(page) + "\n"
+
+
+def _summary(records: Sequence[Mapping[str, Any]], scale: str, revision: str) -> str:
+    counts = Counter(record["verdict"] for record in records)
+    tally = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+    return f"Scale {scale}, revision {revision}. {len(records)} claims: {tally}."
+
+
+def _by_system(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    rows = {system: [r for r in records if r["system"] == system] for system in SYSTEMS}
+    return {system: found for system, found in rows.items() if found}
+
+
+def _cells(record: Mapping[str, Any]) -> list[list[str]]:
+    """The five cells of a claim, each a list of lines in light Markdown."""
     published = record["published"]
     if isinstance(published, Mapping):
         published = f"{published['value']} {published['unit']}".rstrip()
-    controls = [f"decided by {record['control']}"] if record["control"] else []
+    claim = [record["sentence"], f"*Source:* {record['source']}"]
+    if record["note"]:
+        claim.append(f"*Note:* {record['note']}")
+    ours = [_number(row) for row in record["ours"]]
+    if record["beside"]:
+        ours += ["*Beside, deciding nothing:*", *(_number(row) for row in record["beside"])]
+    contrasts: dict[str, list[str]] = {}
+    for row in record["ours"]:
+        for name in row["controls"]:
+            contrasts.setdefault(name, []).append(f"`{row['id']}`")
+    controls = [f"{name}, within {', '.join(ids)}" for name, ids in contrasts.items()]
+    controls += [_number(row, f", against `{row['control_of']}`") for row in record["controls"]]
     others = [f"{other['model']}: {other['verdict']}" for other in record["other_models"]]
-    cells = [
-        [record["sentence"], f"({record['source']})"],
-        [published],
-        [_number(row) for row in record["ours"]],
-        [*controls, *(_number(row) for row in record["controls"])] or ["none"],
-        [f"**{record['verdict']}**", record["reason"], *others],
-    ]
-    return "| " + " | ".join("<br>".join(map(_escaped, cell)) for cell in cells) + " |"
+    verdict = [f"**{record['verdict']}**", record["reason"], *others]
+    return [claim, [published], [*ours, _measured_on(record)], controls or ["none"], verdict]
 
 
-def _number(row: Mapping[str, Any]) -> str:
+def _number(row: Mapping[str, Any], relation: str = "") -> str:
     number = _quantity(row["value"], row["ci_low"], row["ci_high"], row["unit"])
-    return f"`{row['id']}` {number}, n = {row['n']}, {row['model']}, *{row['evidence']}*"
+    note = f"; {row['note']}" if row["note"] else ""
+    return f"`{row['id']}` {number}, n = {row['n']}{relation}{note}"
+
+
+def _measured_on(record: Mapping[str, Any]) -> str:
+    """Every model and kind of evidence behind the numbers of a claim."""
+    rows = [*record["ours"], *record["controls"], *record["beside"]]
+    found = dict.fromkeys(f"{row['model']} (*{row['evidence']}*)" for row in rows)
+    return f"measured on {', '.join(found)}"
 
 
 def _escaped(text: str) -> str:
     plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return plain.replace("|", "\\|")
+
+
+def _marked_up(text: str) -> str:
+    """Light Markdown as HTML: code, bold and emphasis."""
+    plain = html.escape(" ".join(str(text).split()), quote=False)
+    for mark, tag in (("`", "code"), ("\\*\\*", "b"), ("\\*", "i")):
+        plain = re.sub(rf"{mark}(\S|\S.*?\S){mark}", rf"<{tag}>\1</{tag}>", plain)
+    return plain

@@ -78,7 +78,8 @@ def _explain(fault: Any) -> str:
         return f"{path}: missing key {', '.join(missing)}"
     if fault.validator == "type":
         allowed = " or ".join([rule] if isinstance(rule, str) else rule)
-        return f"{path}: {given!r} given, a {allowed} is needed{_hint(given, allowed)}"
+        article = "an" if allowed[0] in "aeiou" else "a"
+        return f"{path}: {given!r} given, {article} {allowed} is needed{_hint(given, allowed)}"
     if fault.validator == "enum":
         return f"{path}: {given!r} given; allowed are {', '.join(map(str, rule))}"
     return f"{path}: {fault.message} ({fault.validator}: {rule})"

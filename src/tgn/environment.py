@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup/memory.max")  # what a container may use
 
 
 def put(variable: str, value: object) -> None:
     """Set a variable."""
     os.environ[variable] = str(value)
+
+
+def memory_limit(path: Path = CGROUP) -> float:
+    """Bytes of memory that a container around this process allows; infinite without a limit."""
+    try:
+        return float(path.read_text().strip().replace("max", "inf"))
+    except OSError:
+        return math.inf
 
 
 def put_first(variable: str, folder: object) -> None:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from tgn import provenance
+from tgn.sources import FetchError
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",  # tokenizers
 )
 
 
@@ -43,9 +45,15 @@ def run(
     record
         Where to write the provenance record; none is written when None.
     log
-        Where standard output and error go. An error is written there and raised as well.
+        Where standard output and error go. An error leaves its traceback there and its message
+        on the terminal.
     threads
         Of numerical libraries, unless SLURM allotted a number of CPUs, which then wins.
+
+    Raises
+    ------
+    SystemExit
+        With status 1, if the function fails and there is a log; without one, its own error.
     """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(allotted_cpus(threads))
@@ -92,7 +100,12 @@ def _logged(log: str | Path | None) -> Iterator[None]:
         try:
             with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
                 yield
-        except BaseException as error:
+        except Exception as error:
             traceback.print_exc(file=stream)
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            raise
+            print(f"{_said(error)}\n(traceback: {log})", file=sys.stderr)
+            raise SystemExit(1) from None
+
+
+def _said(error: Exception) -> str:
+    """The message alone where it was written for a reader, else with the kind of error."""
+    return str(error) if isinstance(error, FetchError) else f"{type(error).__name__}: {error}"

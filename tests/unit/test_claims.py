@@ -24,6 +24,7 @@ from tgn.claims import (
     ordering,
     presence,
     read_claims,
+    to_html,
     to_markdown,
     trend,
 )
@@ -557,12 +558,21 @@ def around(value: float, id: str, model="gpt2") -> Statistic:
 FIG8_AS_CLAIMED = {
     "final_log_rank_intact_minus_no_attention": 0.5,
     "final_log_rank_intact_minus_random_mixer": 0.6,
-    "final_log_distance_attention_only_minus_none": 2.0,
+    "final_log_rank_intact_minus_no_attention_without_outliers": 0.9,
+    "final_log_rank_intact_minus_no_mlp": 0.3,
+    "final_log_rank_intact_minus_no_mlp_without_outliers": 0.3,
+    "final_log_distance_attention_only_minus_mlp_only": 2.0,
     "skip_restores_log_distance": 0.1,
     "fall_log_rank": -0.8,
     "recovery_log_rank": 1.0,
     "fall_log_rank_random_init": 0.0,
     "recovery_log_rank_random_init": 0.0,
+    "fall_log_rank_published_definition": -0.8,
+    "recovery_log_rank_published_definition": 1.0,
+    "fall_log_rank_uncentred_without_first": -0.8,
+    "recovery_log_rank_uncentred_without_first": 1.0,
+    "no_mlp_final_log_rank_ratio": 0.0,
+    "no_mlp_final_log_rank_ratio_without_outliers": 0.0,
     "no_attention_final_log_rank_ratio": -1.0,
     "no_attention_final_log_rank_ratio_without_outliers": -0.9,
     "no_attention_final_log_rank_ratio_random_init": -0.8,
@@ -589,7 +599,7 @@ def test_the_ledger_reads_and_needs_only_statistics_figure_8_makes():
     [
         (
             # pure attention is what collapses the tokens
-            {"final_log_distance_attention_only_minus_none": -3.0},
+            {"final_log_distance_attention_only_minus_mlp_only": -3.0},
             "attention_is_anti_dissipative",
             NO,
         ),
@@ -609,6 +619,18 @@ def test_the_ledger_reads_and_needs_only_statistics_figure_8_makes():
             "attention_prevents_rank_collapse",
             NO,
         ),
+        (
+            # the loss without attention is that of the heaviest channels
+            {"final_log_rank_intact_minus_no_attention_without_outliers": -0.1},
+            "attention_prevents_rank_collapse",
+            NO,
+        ),
+        (
+            # the MLPs do as much
+            {"final_log_rank_intact_minus_no_mlp": 1.5},
+            "attention_prevents_rank_collapse",
+            NO,
+        ),
         ({"fall_log_rank": -0.4}, "rank_collapses_and_is_restored", NO),
         ({"fall_log_rank_random_init": -0.9}, "rank_collapses_and_is_restored", NO),
         ({"recovery_log_rank": -0.4}, "rank_collapses_and_is_restored", NO),
@@ -618,9 +640,10 @@ def test_the_ledger_reads_and_needs_only_statistics_figure_8_makes():
         (
             # an architecture that keeps its rank untrained shows that deleting is what hurts
             {"no_attention_final_log_rank_ratio_random_init": -0.1},
-            "no_attention_collapses",
+            "no_attention_collapses_untrained",
             NO,
         ),
+        ({"no_mlp_final_log_rank_ratio": -1.5}, "no_attention_collapses", NO),
         (
             {"dip_log_depth_without_outliers_minus_half": -0.3},
             "shallow_dip_is_compression",
@@ -713,7 +736,7 @@ def test_each_of_figure_5s_claims_can_fail(changes, claim_id, verdict):
 
 
 def test_the_page_shows_claim_numbers_control_verdict_and_evidence():
-    effect = stat(0.9, 1.0, 1.1, evidence="simulated")
+    effect = stat(0.9, 1.0, 1.1, evidence="simulated", note="pairs")
     control = stat(-0.1, 0.0, 0.1, id="fig0.control")
     rows = evaluate(
         [
@@ -734,13 +757,44 @@ def test_the_page_shows_claim_numbers_control_verdict_and_evidence():
     line = next(line for line in page.splitlines() if "Rank" in line)
     assert "Rank \\| falls &lt;1 %" in line
     assert "24.86 perplexity" in line
-    assert "`fig0.effect` 1 nats [0.9, 1.1], n = 50, toy, *simulated*" in line
-    assert "decided by fig0.control" in line
-    assert "*real*" in line
-    assert "**reproduced**" in line
-    assert line.replace("\\|", "").count("|") == 6
+    cells = line.replace("\\|", "").split(" | ")
+    assert len(cells) == 5
+    assert "`fig0.effect` 1 nats [0.9, 1.1], n = 50; pairs" in cells[2]
+    assert "measured on toy (*simulated*), toy (*real*)" in cells[2]
+    assert "`fig0.control` 0 nats [-0.1, 0.1], n = 50, against `fig0.effect`" in cells[3]
+    assert "**reproduced**" in cells[4]
     for verdict in (YES, NO, OPEN, NOT_TESTABLE):
         assert f"**{verdict}**:" in page
+
+
+def test_the_html_page_says_the_same_and_escapes():
+    effect = stat(0.9, 1.0, 1.1)
+    rows = evaluate([claim(sentence="Rank | falls <1 %")], [effect], "laptop")
+    page = to_html(rows, "laptop", "abc1234+")
+    assert "Rank | falls &lt;1 %" in page
+    assert "<td><b>reproduced</b><br>fig0.effect is" in page
+    assert "<code>fig0.effect</code> 1 nats" in page
+    assert "1 claims: 1 reproduced" in page
+    assert "**" not in page
+    assert "`" not in page
+    assert page.count("<td>") == page.count("</td>") == 5
+
+
+def test_what_stands_beside_is_shown_and_decides_nothing():
+    other = stat(-0.1, 0.0, 0.1, id="fig0.other", note="another definition")
+    rows = evaluate(
+        [claim(beside=[other.id], note="Decided on the first.")],
+        [stat(0.9, 1.0, 1.1), other],
+        "laptop",
+    )
+    (row,) = rows
+    assert row["verdict"] == YES
+    assert [record["id"] for record in row["beside"]] == [other.id]
+    line = next(line for line in to_markdown(rows, "laptop", "x").splitlines() if "fig0" in line)
+    assert "*Note:* Decided on the first." in line
+    assert "deciding nothing:*<br>`fig0.other` 0 nats [-0.1, 0.1], n = 50; another defin" in line
+    with pytest.raises(ValueError, match=r"needs statistic fig0\.other, which is missing"):
+        evaluate([claim(beside=[other.id])], [stat(0.9, 1.0, 1.1)], "laptop")
 
 
 def test_adjudicate_writes_both_files_and_the_same_bytes_again(tmp_path):
@@ -757,6 +811,7 @@ def test_adjudicate_writes_both_files_and_the_same_bytes_again(tmp_path):
             schema=SCHEMA,
             verdicts=tmp_path / folder / "claims.json",
             table=tmp_path / folder / "claims.md",
+            page=tmp_path / folder / "claims.html",
             scale="paper",
         )
     first = tmp_path / "one" / "claims.json"
@@ -764,3 +819,4 @@ def test_adjudicate_writes_both_files_and_the_same_bytes_again(tmp_path):
     records = json.loads(first.read_text())
     assert {record["verdict"] for record in records} == {YES}
     assert "# Claims" in (tmp_path / "one" / "claims.md").read_text()
+    assert "<h1>Claims</h1>" in (tmp_path / "one" / "claims.html").read_text()

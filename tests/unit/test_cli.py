@@ -1,5 +1,8 @@
 """The tgn command: plain output, and errors that end as one line and status 1."""
 
+from importlib.metadata import version
+from pathlib import Path
+
 import pytest
 
 from tgn.cli import main
@@ -28,7 +31,7 @@ def registry(tmp_path):
 def test_sources_are_listed_one_a_line(registry, capsys):
     assert main(["sources", "--registry", registry]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "toy: simulated, made by this pipeline (MIT)"
+    assert lines[0] == "toy: simulated, made by this pipeline, licence MIT"
     assert lines[1].startswith("gone: real, 3 B, from http://127.0.0.1:9/gone.txt")
 
 
@@ -53,6 +56,35 @@ def test_the_doctor_reports_versions_device_and_disk(tmp_path, capsys):
     report = capsys.readouterr().out
     for word in ("torch", "snakemake", "device", "free disk"):
         assert word in report
+
+
+def test_the_registry_is_found_from_a_folder_below(registry, monkeypatch, tmp_path, capsys):
+    (tmp_path / "config").mkdir()
+    Path(registry).rename(tmp_path / "config/sources.yaml")
+    (tmp_path / "docs/deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "docs/deep")
+    assert main(["sources"]) == 0
+    assert capsys.readouterr().out.startswith("toy: simulated")
+    assert main(["doctor"]) == 0
+    assert str(tmp_path) in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_without_a_registry_it_says_where_it_looked(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sources"]) == 1
+    said = capsys.readouterr().err
+    assert f"no config/sources.yaml in {tmp_path} or above" in said
+    assert "--registry" in said
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["fetch", "--help"]])
+def test_version_and_help(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    expected = {"--version": f"tgn {version('tgn')}", "--help": "sources", "fetch": "--registry"}
+    assert expected[arguments[0]] in said
 
 
 def test_a_missing_subcommand_is_a_usage_error():

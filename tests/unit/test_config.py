@@ -29,6 +29,7 @@ SCHEMA = {
         ({"lr": "3e-4"}, ["lr", "'3e-4'", "number", "3.0e-4"]),
         ({"lr": "fast"}, ["lr", "'fast'", "number"]),
         ({"lr": 1.0, "stesp": 3}, ["stesp", "steps"]),
+        ({"lr": 1.0, "steps": "x"}, ["steps: 'x' given, an integer is needed"]),
         ({"lr": -1.0}, ["lr", "-1.0", "0"]),
         ({"lr": 1.0, "kind": "c"}, ["kind", "'c'", "a, b"]),
         ({}, ["missing key lr"]),

@@ -52,12 +52,27 @@ def test_a_job_calls_logs_and_records(module):
     assert set(record["inputs"]) == {"input.txt"}
 
 
-def test_an_error_is_logged_shown_and_raised(module, capsys):
-    with pytest.raises(ValueError, match="no such thing"):
-        jobs.run("steps:fail", {"reason": "no such thing"}, record="r.json", log="fail.log")
-    assert "no such thing" in (module / "fail.log").read_text()
-    assert "ValueError: no such thing" in capsys.readouterr().err
+def test_an_error_is_a_traceback_in_the_log_and_a_line_on_the_terminal(module):
+    code = (
+        "from tgn.jobs import run;"
+        "run('steps:fail', {'reason': 'no such thing'}, record='r.json', log='logs/fail.log')"
+    )
+    path = os.pathsep.join([str(module), os.environ.get("PYTHONPATH", "")])
+    job = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert job.returncode == 1
+    assert job.stderr == "ValueError: no such thing\n(traceback: logs/fail.log)\n"
+    assert "Traceback" in (module / "logs/fail.log").read_text()
     assert not (module / "r.json").exists()
+
+
+def test_without_a_log_an_error_is_raised(module):
+    with pytest.raises(ValueError, match="no such thing"):
+        jobs.run("steps:fail", {"reason": "no such thing"})
 
 
 def test_threads_reach_the_numerical_libraries(module):

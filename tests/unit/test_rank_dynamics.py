@@ -14,7 +14,8 @@ from tgn.probing.rank_dynamics import measure, measure_arm, measure_states
 
 ARM = {
     "attention": True, "mlp": True, "skip": True,
-    "mixer": "attention", "tokens": "natural", "weights": "trained", "definitions": "core",
+    "mixer": "attention", "tokens": "natural", "weights": "trained", "draws": 1,
+    "definitions": "core",
 }  # fmt: skip
 OPTIONS = {"batch": 4, "outlier_channels": 2, "seed": 0}
 
@@ -119,6 +120,37 @@ def test_an_arm_is_a_tidy_table(fixtures, corpus, tmp_path):
     assert table.groupby(["length", "passage"])["document"].nunique().eq(1).all()
     sums = spectra.groupby(["length", "layer", "definition"])["share"].sum()
     np.testing.assert_allclose(sums, 1)
+
+
+def test_draws_share_the_passages(fixtures, corpus, tmp_path):
+    """Each passage meets one draw, which gives what it gives on its own."""
+    random = {"weights": "random"}
+    (tmp_path / "one").mkdir()
+    once, alone = run(fixtures, corpus, tmp_path / "one", **random)
+    several, spectra = run(fixtures, corpus, tmp_path, **random, draws=3)
+    keys = ["length", "passage", "layer", "definition"]
+    once, several = (part.sort_values(keys, ignore_index=True) for part in (once, several))
+    assert (several["draw"] == several["passage"] % 3).all()
+    pd.testing.assert_frame_equal(once[[*keys, "document"]], several[[*keys, "document"]])
+    same = several["effective_rank"] == once["effective_rank"]
+    assert same[several["draw"] == 0].all()
+    assert not same[several["draw"] == 1].any()
+    assert len(spectra) == len(alone)
+    np.testing.assert_allclose(spectra.groupby(keys[:1] + keys[2:])["share"].sum(), 1)
+
+
+def test_random_mixers_differ_between_draws(fixtures, corpus, tmp_path):
+    table, _ = run(fixtures, corpus, tmp_path, mixer="random", draws=2)
+    (tmp_path / "one").mkdir()
+    once, _ = run(fixtures, corpus, tmp_path / "one", mixer="random")
+    keys = ["length", "passage", "layer", "definition"]
+    after = "layer == 3 and definition == 'centred'"
+    ranks, alone = (
+        part.query(after).set_index(keys)["effective_rank"].sort_index() for part in (table, once)
+    )
+    second = ranks.index.get_level_values("passage") % 2 == 1
+    assert (ranks[~second] == alone[~second]).all()
+    assert not (ranks[second] == alone[second]).any()
 
 
 def test_shuffled_tokens_are_the_same_tokens(fixtures, corpus, tmp_path):

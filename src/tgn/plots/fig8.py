@@ -10,65 +10,88 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, to_hex
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import NullFormatter
 
 from tgn.plots.style import (
     BLACK,
     BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
+    NETWORKS,
     SKY,
+    Look,
     curve,
+    legend_below,
     panel_letter,
     save,
 )
 from tgn.statistics import Statistic, read_statistics
 
 FP32 = float(np.finfo(np.float32).eps)
+# All of the intact network: black where uncentred, blue where centred.
 DEFINITIONS = {
-    "published": ("as published: uncentred, all positions", RED),
-    "uncentred": ("uncentred, first position left out", ORANGE),
-    "centred": ("centred, first position left out", BLUE),
-    "without_outliers": ("... and heaviest channels left out", SKY),
-    "shuffled_values": ("null: values shuffled", GREY),
+    "published": Look("as published: uncentred, all positions", BLACK),
+    "uncentred": Look("uncentred, first position left out", BLACK, "--"),
+    "centred": Look("centred, first position left out", BLUE),
+    "without_outliers": Look("... and heaviest channels left out", SKY),
+    "shuffled_values": Look("null: values shuffled", BLUE, ":"),
 }
-WITH_SKIP = {
-    "intact": ("intact", BLUE),
-    "no_attention": ("attention removed", RED),
-    "no_mlp": ("MLP removed", GREEN),
-    "random_mixer": ("attention replaced by a random average", ORANGE),
-    "shuffled_tokens": ("null: tokens shuffled", PURPLE),
-    "random_weights": ("null: untrained weights", GREY),
-}
-DISTANCES = {
-    "intact": ("intact", BLUE, "-"),
-    "no_attention": ("MLP + skip", RED, "-"),
-    "no_mlp": ("attention + skip", GREEN, "-"),
-    "no_skip": ("attention + MLP", BLUE, "--"),
-    "mlp_only": ("MLP only", RED, "--"),
-    "attention_only": ("attention only", GREEN, "--"),
-    "nothing": ("none of the three", GREY, ":"),
-}
-NO_ATTENTION = "attention removed"
-EFFECTS = {
-    "final_log_rank_intact_minus_no_attention": f"final: intact / {NO_ATTENTION}",
-    "final_log_rank_intact_minus_random_mixer": "final: intact / random average",
-    "fall_log_rank": "lowest / input: intact",
-    "fall_log_rank_random_init": "lowest / input: untrained",
-    "recovery_log_rank": "final / lowest: intact",
-    "recovery_log_rank_random_init": "final / lowest: untrained",
-    "no_attention_final_log_rank_ratio": f"final / input: {NO_ATTENTION}",
-    "no_attention_final_log_rank_ratio_without_outliers": "... heaviest channels left out",
-    "no_attention_final_log_rank_ratio_random_init": "... untrained",
-    "no_attention_lowest_minus_intact_lowest": f"lowest: {NO_ATTENTION} / intact",
-    "dip_log_depth_published_definition": "shallow dip as published: input / lowest",
-    "dip_log_depth_without_outliers": "... at that layer, without outliers",
-}
+WITH_SKIP = (
+    "intact",
+    "no_attention",
+    "no_mlp",
+    "random_mixer",
+    "shuffled_tokens",
+    "random_weights",
+    "no_attention_random_weights",
+)
+DISTANCES = (
+    "intact",
+    "no_attention",
+    "no_mlp",
+    "no_skip",
+    "mlp_only",
+    "attention_only",
+    "nothing",
+)
+# Statistic, what it is of the arm that gives the colour, and that arm.
+EFFECTS = (
+    ("final_log_rank_intact_minus_no_attention", "final: intact / {}", "no_attention"),
+    (
+        "final_log_rank_intact_minus_no_attention_without_outliers",
+        "... heaviest channels left out",
+        "no_attention",
+    ),
+    ("final_log_rank_intact_minus_no_mlp", "final: intact / {}", "no_mlp"),
+    (
+        "final_log_rank_intact_minus_no_mlp_without_outliers",
+        "... heaviest channels left out",
+        "no_mlp",
+    ),
+    ("final_log_rank_intact_minus_random_mixer", "final: intact / {}", "random_mixer"),
+    ("fall_log_rank", "lowest / input: {}", "intact"),
+    ("fall_log_rank_random_init", "lowest / input: {}", "random_weights"),
+    ("fall_log_rank_published_definition", "lowest / input: {}, as published", "intact"),
+    ("fall_log_rank_uncentred_without_first", "... first position left out", "intact"),
+    ("recovery_log_rank", "final / lowest: {}", "intact"),
+    ("recovery_log_rank_random_init", "final / lowest: {}", "random_weights"),
+    ("recovery_log_rank_published_definition", "final / lowest: {}, as published", "intact"),
+    ("no_attention_final_log_rank_ratio", "final / input: {}", "no_attention"),
+    (
+        "no_attention_final_log_rank_ratio_without_outliers",
+        "... heaviest channels left out",
+        "no_attention",
+    ),
+    ("no_mlp_final_log_rank_ratio", "final / input: {}", "no_mlp"),
+    (
+        "no_attention_final_log_rank_ratio_random_init",
+        "final / input: {}",
+        "no_attention_random_weights",
+    ),
+    ("no_attention_lowest_minus_intact_lowest", "lowest: {} / intact", "no_attention"),
+    ("dip_log_depth_published_definition", "shallow dip: input / lowest, as published", "intact"),
+    ("dip_log_depth_without_outliers", "... at that layer, without outliers", "intact"),
+)
 
 
 def draw(
@@ -110,8 +133,8 @@ def page(
     bands: pd.DataFrame, shapes: pd.DataFrame, records: list[Statistic], *, label: str, length: int
 ) -> Figure:
     """All panels for one model."""
-    figure = plt.figure(figsize=(13.5, 9.6))
-    passages = int(bands["n"].iloc[0])
+    figure = plt.figure(figsize=(14.5, 10.4))
+    passages = int(bands["n"].max())
     figure.suptitle(
         f"Effective rank of the residual stream of {label}: "
         f"{passages} passages of {length} tokens, means with 95 % bootstrap bands",
@@ -119,10 +142,11 @@ def page(
     )
     halves: Any = figure.subfigures(2, 1)
     upper, lower = halves
-    curves, upper_keys = upper.subplots(2, 3, height_ratios=[1, 0.22])
-    left, right = lower.subfigures(1, 2, width_ratios=[1.75, 1.25])
-    (distances, effects), lower_keys = left.subplots(2, 2, height_ratios=[1, 0.22])
-    for axes in (*upper_keys, *lower_keys):
+    curves, keys = upper.subplots(2, 3, height_ratios=[1, 0.24])
+    left, middle, right = lower.subfigures(1, 3, width_ratios=[1, 1.45, 1.15])
+    distances, key = left.subplots(2, 1, height_ratios=[1, 0.24])
+    effects = middle.subplots()
+    for axes in (*keys, key):
         axes.axis("off")
     definitions_panel(curves[0], bands)
     outliers_panel(curves[1], bands)
@@ -130,8 +154,8 @@ def page(
     distance_panel(distances, bands)
     effects_panel(effects, records)
     spectra_panel(right, shapes)
-    for axes, key in zip((*curves, distances), (*upper_keys, lower_keys[0]), strict=True):
-        _legend_in(key, axes)
+    for axes, below in zip((*curves, distances), (*keys, key), strict=True):
+        legend_below(below, axes)
     panels = [*curves, distances, effects, right.axes[0]]
     for letter, axes in zip("abcdef", panels, strict=True):
         panel_letter(axes, letter)
@@ -153,8 +177,8 @@ def lengths_page(bands: pd.DataFrame, *, label: str) -> Figure:
                 **{name: rows[name] / cap for name in ("value", "ci_low", "ci_high")}
             )
             colour = shades(0.9 * index / max(1, len(lengths) - 1))
-            _draw(axes, scaled, f"{length} tokens", color=colour)
-        axes.set(title=DEFINITIONS[definition][0], xlabel="after block")
+            _draw(axes, scaled, Look(f"{length} tokens", to_hex(colour)))
+        axes.set(title=DEFINITIONS[definition].label, xlabel="after block")
     panels[0].set(ylabel="effective rank / number of tokens that span it", ylim=(0, 1))
     panels[0].legend()
     return figure
@@ -169,25 +193,14 @@ def _select(bands: pd.DataFrame, arm: str, definition: str, quantity: str) -> pd
     return chosen.sort_values("layer")
 
 
-def _draw(axes: Axes, rows: pd.DataFrame, label: str, **look: object) -> None:
-    curve(axes, rows["layer"], rows["value"], rows["ci_low"], rows["ci_high"], label=label, **look)
-
-
-def _legend_in(key: Axes, axes: Axes) -> None:
-    """The legend of a panel in an empty one below it, where it hides no curve."""
-    legend = key.legend(
-        *axes.get_legend_handles_labels(),
-        loc="upper left",
-        bbox_to_anchor=(-0.06, 1.1),
-        ncols=2,
-        columnspacing=1.0,
-    )
-    legend.set_in_layout(False)
+def _draw(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
+    band = (rows[name] for name in ("layer", "value", "ci_low", "ci_high"))
+    curve(axes, *band, **look._asdict())
 
 
 def definitions_panel(axes: Axes, bands: pd.DataFrame) -> None:
-    for definition, (label, colour) in DEFINITIONS.items():
-        _draw(axes, _select(bands, "intact", definition, "effective_rank"), label, color=colour)
+    for definition, look in DEFINITIONS.items():
+        _draw(axes, _select(bands, "intact", definition, "effective_rank"), look)
     axes.set(
         title="Intact network, five definitions",
         xlabel="after block (0: input of the first)",
@@ -198,14 +211,13 @@ def definitions_panel(axes: Axes, bands: pd.DataFrame) -> None:
 
 def outliers_panel(axes: Axes, bands: pd.DataFrame) -> None:
     lines = [
-        ("published", "token_share", "heaviest token, all positions", RED, "-"),
-        ("uncentred", "token_share", "heaviest token, first left out", RED, "--"),
-        ("published", "channel_share", "heaviest channel, all positions", BLUE, "-"),
-        ("uncentred", "channel_share", "heaviest channel, first left out", BLUE, "--"),
+        ("published", "token_share", Look("heaviest token, all positions", BLACK)),
+        ("uncentred", "token_share", Look("heaviest token, first left out", BLACK, "--")),
+        ("published", "channel_share", Look("heaviest channel, all positions", SKY)),
+        ("uncentred", "channel_share", Look("heaviest channel, first left out", SKY, "--")),
     ]
-    for definition, quantity, label, colour, style in lines:
-        rows = _select(bands, "intact", definition, quantity)
-        _draw(axes, rows, label, color=colour, linestyle=style)
+    for definition, quantity, look in lines:
+        _draw(axes, _select(bands, "intact", definition, quantity), look)
     axes.set(
         title="Intact network: the heaviest token and channel",
         xlabel="after block",
@@ -215,13 +227,14 @@ def outliers_panel(axes: Axes, bands: pd.DataFrame) -> None:
 
 
 def ablations_panel(axes: Axes, bands: pd.DataFrame, cap: int) -> None:
-    for arm, (label, colour) in WITH_SKIP.items():
+    for arm in WITH_SKIP:
         rows = _select(bands, arm, "centred", "effective_rank")
         if len(rows):
-            _draw(axes, rows, label, color=colour)
-    axes.axhline(cap, color=BLACK, linestyle=":", linewidth=1, label=f"cap: {cap}")
+            _draw(axes, rows, NETWORKS[arm])
+    axes.axhline(cap, color=BLACK, linewidth=0.8)
+    axes.text(0, cap, f"largest possible: {cap}", fontsize=7, va="bottom")
     axes.set(
-        title="Skip connections kept (centred, first position left out)",
+        title="Skips kept (centred, first position left out)",
         xlabel="after block",
         ylabel="effective rank (directions)",
         ylim=(0, 1.08 * cap),
@@ -229,14 +242,14 @@ def ablations_panel(axes: Axes, bands: pd.DataFrame, cap: int) -> None:
 
 
 def distance_panel(axes: Axes, bands: pd.DataFrame) -> None:
-    for arm, (label, colour, style) in DISTANCES.items():
+    for arm in DISTANCES:
         rows = _select(bands, arm, "uncentred", "distance")
         if len(rows):
-            _draw(axes, rows, label, color=colour, linestyle=style)
-    axes.axhline(FP32, color=BLACK, linewidth=0.8, linestyle=":")
-    axes.text(0, 1.3 * FP32, "fp32 rounding", fontsize=7, va="bottom")
+            _draw(axes, rows, NETWORKS[arm])
+    axes.axhline(FP32, color=BLACK, linewidth=0.8)
+    axes.text(0, 1.3 * FP32, "fp32 rounding: nothing is seen below", fontsize=7, va="bottom")
     axes.set(
-        title="Collapse: distance to identical tokens",
+        title="Distance to identical tokens (0: collapsed)",
         xlabel="after block",
         ylabel="relative distance to the best constant row",
         yscale="log",
@@ -246,13 +259,18 @@ def distance_panel(axes: Axes, bands: pd.DataFrame) -> None:
 
 def effects_panel(axes: Axes, records: list[Statistic]) -> None:
     found = {record.id.removeprefix("fig8."): record for record in records}
-    for row, name in enumerate(EFFECTS):
-        record = found[name]
-        assert record.ci_low is not None
-        assert record.ci_high is not None
-        low, value, high = np.exp([record.ci_low, record.value, record.ci_high])
-        axes.plot([low, high], [row, row], color=BLUE, linewidth=2.4, solid_capstyle="butt")
-        axes.plot(value, row, "o", color=BLUE, markersize=3.5)
+    names = []
+    for row, (name, words, arm) in enumerate(EFFECTS):
+        record, look = found[name], NETWORKS[arm]
+        assert record.interval is not None
+        value, low, high = np.exp(record.interval)
+        axes.plot([low, high], [row, row], color=look.color, linewidth=2.4, solid_capstyle="butt")
+        axes.plot(value, row, "o", color=look.color, markersize=3.5)
+        axes.text(
+            1.02, row, f"{value:.3g} [{low:.3g}, {high:.3g}]", fontsize=7, va="center",
+            transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
+        names.append(words.format(look.label))
     axes.axvline(1, color=BLACK, linewidth=0.8)
     axes.set(
         title="Ratios of rank behind the claims",
@@ -260,16 +278,16 @@ def effects_panel(axes: Axes, records: list[Statistic]) -> None:
         xscale="log",
         ylim=(len(EFFECTS) - 0.5, -0.5),
     )
-    axes.set_yticks(range(len(EFFECTS)), list(EFFECTS.values()), fontsize=7)
+    axes.set_yticks(range(len(EFFECTS)), names, fontsize=7)
     axes.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def spectra_panel(figure: SubFigure, shapes: pd.DataFrame) -> None:
     sheets = [
-        ("intact", "centred", "spectra, trained"),
-        ("intact", "shuffled_values", "values shuffled"),
-        ("random_weights", "centred", "untrained"),
+        ("intact", "centred", "Spectra\nintact"),
+        ("intact", "shuffled_values", "null:\nvalues shuffled"),
+        ("random_weights", "centred", f"null:\n{NETWORKS['random_weights'].label}"),
     ]
     panels = figure.subplots(1, 3, sharey=True)
     positive = shapes["share"][shapes["share"] > 0]
@@ -285,4 +303,4 @@ def spectra_panel(figure: SubFigure, shapes: pd.DataFrame) -> None:
         axes.grid(False)
     panels[0].set_ylabel("index of singular value")
     panels[0].invert_yaxis()
-    figure.colorbar(mesh, ax=panels, label="share of the nuclear norm", pad=0.02)
+    figure.colorbar(mesh, ax=panels, label="singular value / sum of all (centred)", pad=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 
@@ -19,6 +20,31 @@ from tgn.provenance import footer
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
 YELLOW, BLUE, RED, PURPLE, GREY = "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999"
+
+
+class Look(NamedTuple):
+    """Name, colour and line of what is drawn."""
+
+    label: str
+    color: str
+    linestyle: str = "-"
+
+
+# Changed language models, by arm: one name and one look in every panel of every figure. The colour
+# tells which parts are left; dashes, that the skip connections are removed.
+NETWORKS = {
+    "intact": Look("intact", BLUE),
+    "no_attention": Look("attention removed", RED),
+    "no_mlp": Look("MLPs removed", GREEN),
+    "no_skip": Look("skips removed", BLUE, "--"),
+    "mlp_only": Look("attention and skips removed", RED, "--"),
+    "attention_only": Look("MLPs and skips removed", GREEN, "--"),
+    "nothing": Look("all three removed", BLACK, ":"),
+    "random_mixer": Look("random average for attention", ORANGE),
+    "shuffled_tokens": Look("tokens shuffled", PURPLE),
+    "random_weights": Look("untrained", GREY),
+    "no_attention_random_weights": Look("untrained, attention removed", GREY, "-."),
+}
 
 plt.rcParams.update(
     {
@@ -44,6 +70,18 @@ def curve(axes: Axes, x: object, value: object, low: object, high: object, **loo
     """A line with its interval as a band."""
     (line,) = axes.plot(x, value, **look)  # type: ignore[arg-type]
     axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)  # type: ignore[arg-type]
+
+
+def legend_below(key: Axes, axes: Axes, ncols: int = 2) -> None:
+    """The legend of a panel in an empty one below it, where it hides no curve."""
+    legend = key.legend(
+        *axes.get_legend_handles_labels(),
+        loc="upper left",
+        bbox_to_anchor=(-0.06, 1.1),
+        ncols=ncols,
+        columnspacing=1.0,
+    )
+    legend.set_in_layout(False)
 
 
 def panel_letter(axes: Axes, letter: str) -> None:

@@ -33,5 +33,5 @@ DEFINITIONS = {
 }
 PRIMARY = "centred"
 NULL = "shuffled_values"
-CORE = ("published", "uncentred", "centred")
+CORE = ("published", "uncentred", "centred", "without_outliers")
 FULL = tuple(DEFINITIONS)

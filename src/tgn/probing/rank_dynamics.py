@@ -50,14 +50,16 @@ def measure_arm(
     table
         Written: one row a passage, layer and definition, with every rank of the family, the
         relative distance to the best row-constant matrix (Dong et al. 2021), and the shares of
-        the heaviest token and channel. Layer 0 is the input of the first block.
+        the heaviest token and channel. Layer 0 is the input of the first block. The column
+        ``draw`` says which random weights or mixer a passage met.
     spectra
         Written: singular values divided by their sum, mean over passages, of the primary
         definition and of its null; one row a length, layer, definition and index.
     arm
         Keys ``attention``, ``mlp``, ``skip`` (kept or removed), ``mixer`` (attention or random),
-        ``tokens`` (natural or shuffled), ``weights`` (trained or random), ``definitions`` (core
-        or full, the latter with nulls).
+        ``tokens`` (natural or shuffled), ``weights`` (trained or random), ``draws`` (how many
+        random networks or mixers share the passages), ``definitions`` (core or full, the latter
+        with nulls).
 
     Raises
     ------
@@ -65,12 +67,9 @@ def measure_arm(
         If the corpus has too few documents of the longest length.
     """
     folder = sources.receipt_folder(model)
-    device = Accelerator().device
-    network = random_model(folder, seed=seed) if arm["weights"] == "random" else load_model(folder)
-    adapter = adapt(network.to(device))
     texts = pd.read_parquet(corpus, columns=["text"])["text"].tolist()
     encode = encoder(load_tokenizer(folder))
-    rows, shapes = [], []
+    cut = {}
     for length in lengths:
         # The same passages in every arm, so that arms are compared passage by passage.
         tokens, documents = cut_passages(
@@ -78,22 +77,45 @@ def measure_arm(
         )
         if arm["tokens"] == "shuffled":
             tokens = np.random.default_rng([seed, length, 1]).permuted(tokens, axis=1)
-        with changed(adapter, arm, length, seed):
-            measured, shape = measure(
-                adapter,
-                tokens,
-                definitions=FULL if arm["definitions"] == "full" else CORE,
-                batch=batch,
-                outlier_channels=outlier_channels,
-                seed=seed,
-            )
-        measured["document"] = documents[measured["passage"]]
-        rows.append(measured.assign(length=length))
-        shapes.append(shape.assign(length=length))
+        cut[length] = tokens, documents
+    rows, shapes = [], []
+    for draw in range(arm["draws"]):
+        # Every draw gets its share of the passages: more draws cost no more forward passes.
+        own = np.arange(draw, passages, arm["draws"])
+        adapter = _network(folder, arm, seed + draw)
+        for length, (tokens, documents) in cut.items():
+            with changed(adapter, arm, length, seed + draw):
+                measured, shape = measure(
+                    adapter,
+                    tokens[own],
+                    definitions=FULL if arm["definitions"] == "full" else CORE,
+                    batch=batch,
+                    outlier_channels=outlier_channels,
+                    seed=seed,
+                )
+            measured["passage"] = own[measured["passage"]]
+            measured["document"] = documents[measured["passage"]]
+            rows.append(measured.assign(length=length, draw=draw))
+            shapes.append(shape.assign(length=length, passages=len(own)))
+        del adapter  # before the next network takes as much memory
     with replacing(table) as temporary:
         pd.concat(rows, ignore_index=True).to_parquet(temporary)
     with replacing(spectra) as temporary:
-        pd.concat(shapes, ignore_index=True).to_parquet(temporary)
+        _pooled(pd.concat(shapes, ignore_index=True)).to_parquet(temporary)
+
+
+def _network(folder: Path, arm: Mapping[str, Any], seed: int) -> Adapter:
+    random = arm["weights"] == "random"
+    network = random_model(folder, seed=seed) if random else load_model(folder)
+    return adapt(network.to(Accelerator().device))
+
+
+def _pooled(shapes: pd.DataFrame) -> pd.DataFrame:
+    """Spectra averaged over draws, each with the weight of its passages."""
+    keys = ["length", "layer", "definition", "index"]
+    weighted = shapes.assign(share=shapes["share"] * shapes["passages"])
+    total = weighted.groupby(keys, sort=False)[["share", "passages"]].sum()
+    return (total["share"] / total["passages"]).rename("share").reset_index()
 
 
 def changed(
@@ -128,7 +150,8 @@ def measure(
     Returns
     -------
     ranks, spectra
-        As :func:`measure_arm` writes them, without the columns that name length and document.
+        As :func:`measure_arm` writes them, without the columns that name length, document and
+        draw.
     """
     rows: list[pd.DataFrame] = []
     total: dict[tuple[int, str], NDArray] = {}

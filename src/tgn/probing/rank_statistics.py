@@ -1,14 +1,17 @@
 """From ranks measured in each arm to curves with bands and to the statistics behind figure 8.
 
 Passages are the independent units: every interval is a bootstrap over passages, and arms are
-compared passage by passage. A layer that is chosen because it is extreme is chosen on one half
-of the passages and read on the other, so that the choice does not make the effect.
+compared passage by passage. Where an arm drew several random networks or mixers, the draws are the
+units, each with the mean over its passages, so that the interval covers both. A layer that is
+chosen because it is extreme is chosen on one half of the passages and read on the other, so that
+the choice does not make the effect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -87,7 +90,7 @@ def _labelled(path: str) -> pd.DataFrame:
 
 
 def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
-    """Mean and 95 % bootstrap band over passages; of distances, which span decades, geometric.
+    """Mean and 95 % bootstrap band over passages or draws; of distances geometric.
 
     Returns
     -------
@@ -97,13 +100,15 @@ def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataF
     keys = ["model", "arm", "length", "definition"]
     parts = []
     for labels, rows in measured.groupby(keys, sort=False):
+        draws = drawn(rows)
         for quantity in QUANTITIES:
-            units = by_layer(rows, quantity)
-            if np.isnan(units).all():
+            values = by_layer(rows, quantity)
+            if np.isnan(values).all():
                 continue  # not measured under this definition
-            logarithmic = quantity == "distance" and (units > 0).all()
+            logarithmic = quantity == "distance" and (values > 0).all()
+            units = by_draw(np.log(values) if logarithmic else values, draws)
             band = bootstrap_band(
-                np.log(units) if logarithmic else units,
+                units,
                 rng=np.random.default_rng([seed, 4]),
                 resamples=resamples,
             )
@@ -117,6 +122,23 @@ def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataF
 def by_layer(rows: pd.DataFrame, quantity: str) -> NDArray:
     """One quantity of one arm and definition as an array of shape (passages, layers)."""
     return rows.pivot(index="passage", columns="layer", values=quantity).to_numpy()
+
+
+def drawn(rows: pd.DataFrame) -> NDArray:
+    """Which draw of weights or mixer each passage of an arm met, shape (passages,)."""
+    return rows.groupby("passage")["draw"].first().to_numpy()
+
+
+def by_draw(values: NDArray, draws: NDArray) -> NDArray:
+    """Independent units: the values as they are, or their means over each of several draws.
+
+    >>> by_draw(np.array([1.0, 2.0, 3.0, 6.0]), np.array([0, 1, 0, 1]))
+    array([2., 4.])
+    """
+    several = np.unique(draws)
+    if len(several) == 1:
+        return values
+    return np.stack([values[draws == draw].mean(axis=0) for draw in several])
 
 
 def cross_fitted(
@@ -164,6 +186,17 @@ def lowest_in_first_half(mean: NDArray) -> int:
     return 1 + int(mean[1 : 1 + half].argmin())
 
 
+class Contrast(NamedTuple):
+    """A number from each passage, whose mean is a statistic."""
+
+    values: NDArray  # (passages,)
+    method: str
+    controls: tuple[str, ...] = ()
+    drawn: str = "intact"  # the arm whose draws are the units
+    unit: str = "nats"
+    note: str = ""
+
+
 def model_statistics(
     rows: pd.DataFrame,
     *,
@@ -177,141 +210,14 @@ def model_statistics(
     Ranks enter as logarithms: a ratio of ranks then is a difference, and passages with more
     directions do not weigh more. Distances enter as decimal logarithms.
     """
-
-    def curves(definition: str, quantity: str = "effective_rank") -> Curves:
-        chosen = rows[rows["definition"] == definition]
-        return {str(arm): by_layer(part, quantity) for arm, part in chosen.groupby("arm")}
-
-    rank = {arm: np.log(values) for arm, values in curves(PRIMARY).items()}
-    # A stream that has collapsed to rounding error has no meaningful distance below that error.
-    floor = np.finfo(np.float32).eps
-    far = {
-        arm: np.log10(np.maximum(values, floor))
-        for arm, values in curves("uncentred", "distance").items()
-    }
-    intact, without = rank["intact"], rank["no_attention"]
-    untrained = rank["random_weights"]
-
-    def fall(log_rank: NDArray) -> NDArray:
-        return cross_fitted(log_rank, lowest, lambda part, layer: part[:, layer] - part[:, 0])
-
-    def recovery(log_rank: NDArray) -> NDArray:
-        return cross_fitted(log_rank, lowest, lambda part, layer: part[:, -1] - part[:, layer])
-
-    def lowest_value(log_rank: NDArray) -> NDArray:
-        return cross_fitted(log_rank, lowest, lambda part, layer: part[:, layer])
-
-    published = np.log(curves("published")["intact"])
-    clean = {arm: np.log(values) for arm, values in curves("without_outliers").items()}
-    dip = cross_fitted(published, lowest_in_first_half, lambda part, at: part[:, 0] - part[:, at])
-    # The same layer, so that only the definition differs.
-    both = np.stack([published, clean["intact"]], axis=-1)
-    cleaned_dip = cross_fitted(
-        both,
-        lambda mean: lowest_in_first_half(mean[:, 0]),
-        lambda part, layer: part[:, 0, 1] - part[:, layer, 1],
-    )
-
-    means: dict[str, tuple[NDArray, str, str, list[str]]] = {
-        "final_log_rank_intact_minus_no_attention": (
-            intact[:, -1] - without[:, -1],
-            "nats",
-            "log effective rank after the last block, intact minus attention deleted",
-            ["no_attention"],
-        ),
-        "final_log_rank_intact_minus_random_mixer": (
-            intact[:, -1] - rank["random_mixer"][:, -1],
-            "nats",
-            "the same, intact minus attention replaced by a fixed random causal average",
-            ["random_mixer"],
-        ),
-        "final_log_distance_attention_only_minus_none": (
-            far["attention_only"][:, -1] - far["mlp_only"][:, -1],
-            "decades",
-            "log10 distance to the nearest row-constant matrix after the last block, without skip "
-            "connections: attention only minus MLP only",
-            ["mlp_only"],
-        ),
-        "skip_restores_log_distance": (
-            far["no_mlp"][:, -1] - far["attention_only"][:, -1],
-            "decades",
-            "log10 distance to the nearest row-constant matrix after the last block, without MLPs: "
-            "with skip connections minus without",
-            ["attention_only"],
-        ),
-        "fall_log_rank": (
-            fall(intact),
-            "nats",
-            "log effective rank at its lowest layer minus at the input, layer cross-fitted",
-            [],
-        ),
-        "recovery_log_rank": (
-            recovery(intact),
-            "nats",
-            "log effective rank after the last block minus at its lowest layer, cross-fitted",
-            [],
-        ),
-        "fall_log_rank_random_init": (
-            fall(untrained),
-            "nats",
-            "the fall, in the same architecture untrained",
-            [],
-        ),
-        "recovery_log_rank_random_init": (
-            recovery(untrained),
-            "nats",
-            "the recovery, in the same architecture untrained",
-            [],
-        ),
-        "no_attention_final_log_rank_ratio": (
-            without[:, -1] - without[:, 0],
-            "nats",
-            "log effective rank after the last block minus at the input, attention deleted",
-            ["intact"],
-        ),
-        "no_attention_final_log_rank_ratio_without_outliers": (
-            clean["no_attention"][:, -1] - clean["no_attention"][:, 0],
-            "nats",
-            "the same, the heaviest channels left out",
-            ["without_outliers"],
-        ),
-        "no_attention_final_log_rank_ratio_random_init": (
-            rank["no_attention_random_weights"][:, -1] - rank["no_attention_random_weights"][:, 0],
-            "nats",
-            "the same, in the same architecture untrained",
-            ["random_weights"],
-        ),
-        "no_attention_lowest_minus_intact_lowest": (
-            lowest_value(without) - lowest_value(intact),
-            "nats",
-            "lowest log effective rank over depth, attention deleted minus intact, cross-fitted",
-            ["intact"],
-        ),
-        "dip_log_depth_published_definition": (
-            dip,
-            "nats",
-            "log effective rank at the input minus at its lowest in the first half of the blocks, "
-            "uncentred with the first position",
-            [],
-        ),
-        "dip_log_depth_without_outliers": (
-            cleaned_dip,
-            "nats",
-            "the dip at the same layer, centred, without the first position and the heaviest "
-            "channels",
-            ["without_outliers"],
-        ),
-        # A contrast and not a ratio, which has no sane interval where there is hardly a dip.
-        "dip_log_depth_without_outliers_minus_half": (
-            cleaned_dip - dip / 2,
-            "nats",
-            "the dip without outliers minus half of the dip as published: above 0 if outliers "
-            "explain less than half of it",
-            ["without_outliers"],
-        ),
-    }
+    arms = {str(arm): part for arm, part in rows.groupby("arm")}
     records = []
-    for name, (values, unit, method, controls) in means.items():
+    for name, contrast in _contrasts(arms).items():
+        draws = drawn(arms[contrast.drawn])
+        values = by_draw(contrast.values, draws)
+        units = (
+            "passages" if len(values) == len(draws) else f"draws, which share {len(draws)} passages"
+        )
         interval = bootstrap_interval(values, rng=rng, resamples=resamples)
         records.append(
             Statistic(
@@ -320,11 +226,193 @@ def model_statistics(
                 ci_low=interval.low,
                 ci_high=interval.high,
                 n=len(values),
-                unit=unit,
-                method=f"{method}; mean and 95 % bootstrap interval over passages",
+                unit=contrast.unit,
+                method=f"{contrast.method}; mean and 95 % bootstrap interval over {units}",
                 model=model,
                 evidence=evidence,
-                controls=controls,
+                controls=contrast.controls,
+                note=contrast.note,
             )
         )
     return records
+
+
+def _contrasts(arms: Mapping[str, pd.DataFrame]) -> dict[str, Contrast]:
+    """Every statistic of figure 8, before averaging."""
+    return {
+        **_attention_and_mlp(_log_rank(arms, PRIMARY), _log_rank(arms, "without_outliers")),
+        **_falls_and_recoveries(arms),
+        **_without_attention(_log_rank(arms, PRIMARY), _log_rank(arms, "without_outliers")),
+        **_distances(arms),
+        **_shallow_dip(arms),
+    }
+
+
+def _log_rank(arms: Mapping[str, pd.DataFrame], definition: str) -> Curves:
+    return {
+        arm: np.log(by_layer(part[part["definition"] == definition], "effective_rank"))
+        for arm, part in arms.items()
+    }
+
+
+def _attention_and_mlp(rank: Curves, clean: Curves) -> dict[str, Contrast]:
+    """What the rank after the last block loses with each part, with and without outliers."""
+    removed = {"no_attention": "attention deleted", "no_mlp": "MLPs deleted"}
+    made = {}
+    for arm, words in removed.items():
+        for suffix, left_out, curves in (
+            ("", "", rank),
+            ("_without_outliers", ", the heaviest channels left out", clean),
+        ):
+            made[f"final_log_rank_intact_minus_{arm}{suffix}"] = Contrast(
+                curves["intact"][:, -1] - curves[arm][:, -1],
+                f"log effective rank after the last block, intact minus {words}{left_out}",
+                (arm,),
+            )
+    made["final_log_rank_intact_minus_random_mixer"] = Contrast(
+        rank["intact"][:, -1] - rank["random_mixer"][:, -1],
+        "log effective rank after the last block, intact minus attention replaced by a fixed "
+        "random causal average",
+        ("random_mixer",),
+        drawn="random_mixer",
+    )
+    return made
+
+
+def _falls_and_recoveries(arms: Mapping[str, pd.DataFrame]) -> dict[str, Contrast]:
+    """Fall to the lowest layer and recovery from it, as we define rank and as was published."""
+    cases = {
+        "": (PRIMARY, "intact", ""),
+        "_random_init": (PRIMARY, "random_weights", ", in the same architecture untrained"),
+        "_published_definition": ("published", "intact", ", uncentred with the first position"),
+        "_uncentred_without_first": (
+            "uncentred",
+            "intact",
+            ", uncentred without the first position",
+        ),
+    }
+    made = {}
+    for suffix, (definition, arm, words) in cases.items():
+        curves = _log_rank(arms, definition)[arm]
+        made[f"fall_log_rank{suffix}"] = Contrast(
+            cross_fitted(curves, lowest, lambda part, layer: part[:, layer] - part[:, 0]),
+            f"log effective rank at its lowest layer minus at the input, cross-fitted{words}",
+            drawn=arm,
+            note=_story(arms[arm], definition),
+        )
+        made[f"recovery_log_rank{suffix}"] = Contrast(
+            cross_fitted(curves, lowest, lambda part, layer: part[:, -1] - part[:, layer]),
+            f"log effective rank after the last block minus at its lowest, cross-fitted{words}",
+            drawn=arm,
+        )
+    return made
+
+
+def _story(rows: pd.DataFrame, definition: str) -> str:
+    """Mean ranks at the input, at their lowest and at the end, in words."""
+    mean = by_layer(rows[rows["definition"] == definition], "effective_rank").mean(axis=0)
+    at = lowest(mean)
+    return (
+        f"mean rank {mean[0]:.3g} at the input, {mean[at]:.3g} at its lowest (after block {at}), "
+        f"{mean[-1]:.3g} after the last block"
+    )
+
+
+def _without_attention(rank: Curves, clean: Curves) -> dict[str, Contrast]:
+    """Rank after the last block against the rank at the input, with attention or MLPs deleted."""
+
+    def through(curves: NDArray) -> NDArray:
+        return curves[:, -1] - curves[:, 0]
+
+    def lowest_value(curves: NDArray) -> NDArray:
+        return cross_fitted(curves, lowest, lambda part, layer: part[:, layer])
+
+    what = "log effective rank after the last block minus at the input"
+    return {
+        "no_attention_final_log_rank_ratio": Contrast(
+            through(rank["no_attention"]), f"{what}, attention deleted"
+        ),
+        "no_attention_final_log_rank_ratio_without_outliers": Contrast(
+            through(clean["no_attention"]),
+            f"{what}, attention deleted, the heaviest channels left out",
+        ),
+        "no_attention_final_log_rank_ratio_random_init": Contrast(
+            through(rank["no_attention_random_weights"]),
+            f"{what}, attention deleted, in the same architecture untrained",
+            drawn="no_attention_random_weights",
+        ),
+        "no_mlp_final_log_rank_ratio": Contrast(through(rank["no_mlp"]), f"{what}, MLPs deleted"),
+        "no_mlp_final_log_rank_ratio_without_outliers": Contrast(
+            through(clean["no_mlp"]), f"{what}, MLPs deleted, the heaviest channels left out"
+        ),
+        "no_attention_lowest_minus_intact_lowest": Contrast(
+            lowest_value(rank["no_attention"]) - lowest_value(rank["intact"]),
+            "lowest log effective rank over depth, attention deleted minus intact, cross-fitted",
+            ("intact",),
+        ),
+    }
+
+
+def _distances(arms: Mapping[str, pd.DataFrame]) -> dict[str, Contrast]:
+    """How far tokens stay from being identical, without skip connections and with them."""
+    # A stream that has collapsed to rounding error has no meaningful distance below that error.
+    floor = np.finfo(np.float32).eps
+    far = {
+        arm: np.log10(
+            np.maximum(by_layer(part[part["definition"] == "uncentred"], "distance"), floor)
+        )
+        for arm, part in arms.items()
+    }
+    attention = far["attention_only"][:, -1]
+    what = "log10 distance to the nearest row-constant matrix after the last block"
+    bound = (
+        f"attention alone ends at {10 ** attention.mean():.1e} of the norm; fp32 rounding sets a "
+        f"floor of a few {floor:.1e} there, "
+    )
+    return {
+        "final_log_distance_attention_only_minus_mlp_only": Contrast(
+            attention - far["mlp_only"][:, -1],
+            f"{what}, without skip connections: attention only minus MLP only",
+            ("mlp_only",),
+            unit="decades",
+            note=f"{bound}so that near it the number is an upper bound",
+        ),
+        "skip_restores_log_distance": Contrast(
+            far["no_mlp"][:, -1] - attention,
+            f"{what}, without MLPs: with skip connections minus without",
+            ("attention_only",),
+            unit="decades",
+            note=f"{bound}so that near it the number is a lower bound",
+        ),
+    }
+
+
+def _shallow_dip(arms: Mapping[str, pd.DataFrame]) -> dict[str, Contrast]:
+    """The dip in the first half of the blocks, and what is left of it without outliers."""
+    published = _log_rank(arms, "published")["intact"]
+    clean = _log_rank(arms, "without_outliers")["intact"]
+    dip = cross_fitted(published, lowest_in_first_half, lambda part, at: part[:, 0] - part[:, at])
+    # The same layer, so that only the definition differs.
+    cleaned = cross_fitted(
+        np.stack([published, clean], axis=-1),
+        lambda mean: lowest_in_first_half(mean[:, 0]),
+        lambda part, layer: part[:, 0, 1] - part[:, layer, 1],
+    )
+    return {
+        "dip_log_depth_published_definition": Contrast(
+            dip,
+            "log effective rank at the input minus at its lowest in the first half of the blocks, "
+            "uncentred with the first position",
+        ),
+        "dip_log_depth_without_outliers": Contrast(
+            cleaned,
+            "the dip at the same layer, centred, without the first position and the heaviest "
+            "channels",
+        ),
+        # A contrast and not a ratio, which has no sane interval where there is hardly a dip.
+        "dip_log_depth_without_outliers_minus_half": Contrast(
+            cleaned - dip / 2,
+            "the dip without outliers minus half of the dip as published: above 0 if outliers "
+            "explain less than half of it",
+        ),
+    }

@@ -181,3 +181,15 @@ def test_a_sequence_longer_than_the_context_is_refused_where_there_is_attention(
     model(tokens[:, :96], cache=cache)
     with pytest.raises(ValueError, match="longer than the context"):
         model(tokens[:, 96:], cache=cache)
+
+
+@every_arm
+@torch.no_grad()
+def test_decoding_in_bfloat16(arm):
+    model, tokens = model_of(arm), some_tokens()
+    exact = model(tokens).logits
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cache = model.new_cache(len(tokens))
+        steps = [model(part, cache=cache).logits for part in tokens.split([70, *[1] * 10], dim=1)]
+    error = (torch.cat(steps, dim=1) - exact).square().mean() / exact.square().mean()
+    assert error < 0.02
