@@ -144,10 +144,15 @@ def show_scaling() -> None:
         ("L**3", np.array(sides) ** 3, by_side),
         ("samples", np.array(counts), by_count),
     ):
-        slope = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
+        power = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
+        line = np.polyfit(sizes, seconds, 1)
+        unexplained = np.var(seconds - np.polyval(line, sizes)) / np.var(seconds)
         row = "  ".join(f"{n}: {1e6 * s:.0f}" for n, s in zip(sizes, seconds, strict=True))
         print(f"CPU us a sweep of {LADDER.size} x 2 replicas against {name}: {row}")
-        print(f"    cost grows as {name} to the power {slope:.2f}")
+        print(
+            f"    line: {1e6 * line[0]:.4g} us for each, {1e6 * line[1]:+.0f} us, R2 = "
+            f"{1 - unexplained:.4f}; power law: exponent {power:.2f}"
+        )
 
 
 def sweep_seconds(side: int, n_samples: int, n_sweeps: int) -> float:
@@ -156,7 +161,7 @@ def sweep_seconds(side: int, n_samples: int, n_sweeps: int) -> float:
     times = {
         n: min(
             cpu_seconds(lambda n=n: parallel_tempering(model, LADDER, n, seed=0))[0]  # type: ignore
-            for _ in range(2)
+            for _ in range(4)
         )
         for n in (10, n_sweeps // 10 * 10)
     }

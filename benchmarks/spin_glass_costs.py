@@ -14,24 +14,25 @@ from pathlib import Path
 
 import yaml
 
+from tgn.config import read_yaml
 from tgn.spin_glass.experiment import ARMS, measure_costs
 
-SIDES = (4, 6, 8, 10, 12)
+FULL_BLOCKS = ("tempering_bitcoded", "reference", "reference_again")  # timed on 512 samples
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("config/spin_glass_costs.yaml"))
     parser.add_argument("--arms", nargs="+", default=list(ARMS), help="the others are kept")
-    parser.add_argument("--updates", type=int, default=1_000_000, help="timed, of each sample")
     arguments = parser.parse_args()
+    glass = read_yaml("config.yaml")["spin_glass"]
+    rungs = dict(zip(glass["sides"], glass["rungs"], strict=True))
     kept = yaml.safe_load(arguments.output.read_text()) if arguments.output.exists() else {}
     costs = kept | measure_costs(
         arguments.arms,
-        sides=SIDES,
-        rungs=lambda side: 4 + side,
-        n_samples=lambda arm: 512 if arm in ("tempering_bitcoded", "reference") else 16,
-        updates=arguments.updates,
+        sides=glass["sides"],
+        rungs=rungs.__getitem__,
+        n_samples=lambda arm: 512 if arm in FULL_BLOCKS else 16,
     )
     head = (
         "# CPU nanoseconds an update, by arm, couplings and side; made by\n"

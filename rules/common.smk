@@ -136,11 +136,37 @@ def evidence(*names):
 
 
 def glass_budget(glass, arm):
-    """CPU seconds a sample and rungs of the ladder, by size: the reference has more of both."""
-    if arm != "reference":
+    """CPU seconds a sample and rungs of the ladder, by size: references have more of both."""
+    if not arm.startswith("reference"):
         return glass["seconds"], glass["rungs"]
     longer = [glass["reference_factor"] * seconds for seconds in glass["seconds"]]
-    return longer, [rungs + 4 for rungs in glass["rungs"]]
+    return longer, [2 * rungs + 4 for rungs in glass["rungs"]]
+
+
+def glass_samples(glass, arm):
+    """Disorder samples a size."""
+    return glass["arms"].get(arm, glass["samples"])
+
+
+def glass_threads(arm):
+    """Long runs take the samples block by block in threads; arms are timed on one."""
+    return 16 if arm.startswith("reference") else 1
+
+
+def glass_memory(glass, arm):
+    """Megabytes: 5 bytes a spin of TGN's replicas, 100 a site for couplings, and the libraries."""
+    spins = [
+        side**3 * (100 + 5 * 4 * rungs)
+        for side, rungs in zip(glass["sides"], glass["rungs"])
+    ]
+    return 500 + int(glass_samples(glass, arm) * max(spins) / 1e6)
+
+
+def glass_minutes(glass, arm):
+    """Twice the CPU time, for a long run a quarter (few blocks may share it), and half an hour."""
+    seconds, _ = glass_budget(glass, arm)
+    total = sum(seconds) * len(glass["disorders"]) * glass_samples(glass, arm)
+    return 30 + int(2 * total / min(glass_threads(arm), 4) / 60)
 
 
 def text_inputs(wildcards):

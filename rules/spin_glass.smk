@@ -15,8 +15,19 @@ GLASS_MODULES = [
     "tables",
     "tempering",
 ]
-GLASS_KERNELS = ["batched", "gated", "ising", "multispin", "quench", "vectors"]
+GLASS_KERNELS = [
+    "batched",
+    "gated",
+    "ising",
+    "langevin",
+    "multispin",
+    "quench",
+    "vectors",
+]
 GLASS_MODELS = [f"{disorder} couplings" for disorder in GLASS["disorders"]]
+GLASS_REFERENCES = expand(
+    "<results>/fig5/{arm}.parquet", arm=["reference", "reference_again"]
+)
 
 
 rule spin_glass:
@@ -37,9 +48,11 @@ rule spin_glass:
         "<results>/benchmarks/spin_glass/{arm}.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: lambda wildcards: glass_threads(wildcards.arm)
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=lambda wildcards: glass_memory(GLASS, wildcards.arm),
+        runtime=lambda wildcards: glass_minutes(GLASS, wildcards.arm),
+        cpus_per_task=lambda wildcards: glass_threads(wildcards.arm),
     params:
         call="tgn.spin_glass.tables:measure",
         arm=lambda wildcards: wildcards.arm,
@@ -48,16 +61,16 @@ rule spin_glass:
         seconds=lambda wildcards: glass_budget(GLASS, wildcards.arm)[0],
         rungs=lambda wildcards: glass_budget(GLASS, wildcards.arm)[1],
         checkpoints=GLASS["checkpoints"],
-        samples=lambda wildcards: GLASS["arms"].get(wildcards.arm, GLASS["samples"]),
+        samples=lambda wildcards: glass_samples(GLASS, wildcards.arm),
         seed=GLASS["seed"],
     script:
         "../workflow/scripts/call.py"
 
 
 rule spin_glass_reference:
-    """Energies of the long run as a table; config/ keeps the one of the laptop's samples."""
+    """Energies of the long runs as a table; config/ keeps the one of the laptop's samples."""
     input:
-        trace="<results>/fig5/reference.parquet",
+        traces=GLASS_REFERENCES,
     output:
         table="<results>/fig5/reference.csv",
     log:
@@ -76,7 +89,7 @@ rule fig5_statistics:
     input:
         traces=expand("<results>/fig5/{arm}.parquet", arm=GLASS["arms"]),
         opening=expand("<results>/fig5/{arm}.gates.parquet", arm=GLASS["arms"]),
-        reference=GLASS["reference"] or "<results>/fig5/reference.parquet",
+        reference=GLASS["reference"] or GLASS_REFERENCES,
         code=library("statistics.py", "spin_glass/tables.py", "spin_glass/analysis.py"),
     output:
         curves="<results>/fig5/curves.parquet",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tgn.kernels.compiling import kernel
-from tgn.kernels.ising import flip, settle, sweep, uniform
+from tgn.kernels.ising import SETTLE_EVERY, flip, margins_for, settle, sweep, uniform
 
 
 class Population(NamedTuple):
@@ -27,7 +27,7 @@ class Population(NamedTuple):
     energy: NDArray[np.float64]
     """(T, R)"""
     random: NDArray[np.uint64]
-    """State of xoroshiro128+, (2,)."""
+    """Eight streams of xoroshiro128+, (2, 8)."""
     lowest: NDArray[np.float64]
     """Least energy seen, (1,)."""
     gate: NDArray[np.float64]
@@ -224,20 +224,22 @@ def geometric_step(population, t, own, lattice, settings):
 
 
 @kernel
-def inertial_step(population, t, own, lattice, settings, before):
+def inertial_step(population, t, own, lattice, settings, margins):
     """One Metropolis sweep of one replica."""
     neighbours, couplings = lattice
     spins, fields = population.spins[t, own], population.fields[t, own]
-    before[:] = spins
-    sweep(spins, fields, neighbours, couplings, 1 / settings.temperatures[t], population.random)
-    energy = 0.0
-    accepted = 0
-    for i in range(spins.size):
-        energy -= spins[i] * np.float64(fields[i])
-        accepted += spins[i] != before[i]  # a sweep visits every spin once
-    population.energy[t, own] = energy / 2
-    population.lowest[0] = min(population.lowest[0], energy / 2)
-    population.flips[0, t] += accepted
+    change, flips = sweep(
+        spins,
+        fields,
+        neighbours,
+        couplings,
+        settings.temperatures[t],
+        population.random,
+        margins,
+    )
+    population.energy[t, own] += change
+    population.lowest[0] = min(population.lowest[0], population.energy[t, own])
+    population.flips[0, t] += flips
     population.flips[1, t] += spins.size
     population.updates[0] += spins.size
 
@@ -267,21 +269,21 @@ def evolve(population, lattice, settings, n_rounds, n_updates):
     """Rounds of gated steps and exchanges, until `n_rounds` or `n_updates` in all are reached."""
     n_temperatures, n_replicas, n_sites = population.spins.shape
     neighbours, couplings = lattice
-    before = np.empty(n_sites, dtype=np.int8)
+    margins = margins_for(n_sites)
     while population.rounds[0] < n_rounds and population.updates.sum() < n_updates:
         for t in range(n_temperatures):
-            for r in range(n_replicas):
-                # Afresh every round, so that rounding errors of the fields cannot add up.
-                population.energy[t, r] = settle(
-                    population.spins[t, r], population.fields[t, r], neighbours, couplings
-                )
+            if population.rounds[0] % SETTLE_EVERY == 0:
+                for r in range(n_replicas):
+                    population.energy[t, r] = settle(
+                        population.spins[t, r], population.fields[t, r], neighbours, couplings
+                    )
             for _ in range(settings.steps):
                 for r in range(n_replicas):
                     gate = population.gate[t]
                     if gate > 0 and uniform(population.random) < gate:
                         geometric_step(population, t, r, lattice, settings)
                     else:
-                        inertial_step(population, t, r, lattice, settings, before)
+                        inertial_step(population, t, r, lattice, settings, margins)
         if settings.exchange:
             for t in range(population.rounds[0] % 2, n_temperatures - 1, 2):
                 exchange(population, t, settings)

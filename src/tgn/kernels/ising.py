@@ -10,7 +10,8 @@ spins : int8, +-1, shape (N,)
 fields : float32, shape (N,), ``sum over neighbours J s``, kept up to date
 neighbours : uint32, shape (N, 6), the site itself where there is none
 couplings : float32, shape (N, 6), to each neighbour, 0 where there is none
-random : uint64, shape (2,), state of xoroshiro128+
+random : uint64, shape (2, 8), eight streams of xoroshiro128+: the sweep draws from all of them at
+    once, what needs a single number from the first
 
 Sources: Kirkpatrick, Gelatt and Vecchi 1983 (annealing); Hukushima and Nemoto 1996 (exchange);
 Houdayer 2001; Zhu, Ochoa and Katzgraber 2015, arXiv 1501.05630 (isoenergetic cluster moves);
@@ -25,6 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tgn.kernels.compiling import kernel
+from tgn.kernels.vectors import FLOATS, exponential, load, next_random, splat, store
+
+SETTLE_EVERY = 20  # rounds of 5 to 10 sweeps: until then rounding errors of the fields add up
 
 
 class Chains(NamedTuple):
@@ -33,7 +37,7 @@ class Chains(NamedTuple):
     spins: NDArray[np.int8]
     """+-1, (T, 2, N)"""
     random: NDArray[np.uint64]
-    """(2,)"""
+    """(2, 8)"""
     energy: NDArray[np.float64]
     """(T, 2)"""
     lowest: NDArray[np.float64]
@@ -55,15 +59,43 @@ class Chains(NamedTuple):
 
 
 @kernel
+def next_word(random):
+    """64 random bits from the first stream."""
+    s0, s1 = random[0, 0], random[1, 0]
+    mixed = s0 ^ s1
+    rotated = (s0 << np.uint64(24)) | (s0 >> np.uint64(40))
+    random[0, 0] = rotated ^ mixed ^ (mixed << np.uint64(16))
+    random[1, 0] = (mixed << np.uint64(37)) | (mixed >> np.uint64(27))
+    return s0 + s1
+
+
+@kernel
 def uniform(random):
     """A number in (0, 1)."""
-    s0, s1 = random[0], random[1]
-    number = s0 + s1
-    s1 ^= s0
-    rotated = (s0 << np.uint64(24)) | (s0 >> np.uint64(40))
-    random[0] = rotated ^ s1 ^ (s1 << np.uint64(16))
-    random[1] = (s1 << np.uint64(37)) | (s1 >> np.uint64(27))
-    return (np.float64(number >> np.uint64(11)) + 0.5) * 2.0**-53
+    return (np.float64(next_word(random) >> np.uint64(11)) + 0.5) * 2.0**-53
+
+
+@kernel
+def margins_for(n_sites):
+    """Room for a number a site, in whole vectors."""
+    return np.empty(-(-n_sites // FLOATS) * FLOATS, dtype=np.float32)
+
+
+@kernel
+def draw_margins(margins, random, temperature):
+    """Exponential variates of mean T / 2.
+
+    Metropolis accepts the cost ``2 s field`` with probability ``exp(-2 s field / T)``: that of
+    ``s field`` being at most such a variate. No variate exceeds 11.5 T, so that a flip with a
+    probability below 1e-10 is never made.
+    """
+    s0, s1 = load(random, 0), load(random, 1)
+    scale = splat(np.float32(temperature / 2))
+    for k in range(margins.size // FLOATS):
+        store(margins, k, exponential(s0 + s1) * scale)
+        s0, s1 = next_random(s0, s1)
+    store(random, 0, s0)
+    store(random, 1, s1)
 
 
 @kernel
@@ -89,18 +121,24 @@ def flip(spins, fields, neighbours, couplings, i):
 
 
 @kernel
-def sweep(spins, fields, neighbours, couplings, beta, random):
-    """One Metropolis sweep in the order of the sites."""
+def sweep(spins, fields, neighbours, couplings, temperature, random, margins):
+    """One Metropolis sweep in the order of the sites: the change of energy, and the flips."""
+    draw_margins(margins, random, temperature)
+    change, flips = 0.0, 0
     for i in range(spins.size):
-        cost = 2 * spins[i] * fields[i]
-        # Beyond 44, exp(-beta cost) is below every number that `uniform` can return.
-        if cost <= 0 or (beta * cost < 44 and uniform(random) < np.exp(-beta * cost)):
+        half = spins[i] * fields[i]
+        if half <= margins[i]:
+            change += 2 * half
+            flips += 1
             flip(spins, fields, neighbours, couplings, i)
+    return change, flips
 
 
 @kernel
-def houdayer(spins, fields, neighbours, couplings, random):
+def houdayer(spins, fields, neighbours, couplings, random, energy):
     """Flip one overlap cluster in both replicas, shape (2, N); returns the sites visited.
+
+    `energy`, shape (2,), is kept up to date.
 
     The cluster is the connected set, of one sign of the local overlap, that contains a random
     site of the rarer sign. Flipping it in both replicas leaves every local overlap as it was, so
@@ -138,30 +176,36 @@ def houdayer(spins, fields, neighbours, couplings, random):
                 members[size] = j
                 size += 1
     for m in range(size):
+        i = members[m]
         for a in range(2):
-            flip(spins[a], fields[a], neighbours, couplings, members[m])
+            energy[a] += 2 * spins[a, i] * np.float64(fields[a, i])
+            flip(spins[a], fields[a], neighbours, couplings, i)
     return n_sites + size
 
 
 @kernel
-def anneal(spins, fields, neighbours, couplings, betas, random, marks, trajectory):
-    """One Metropolis sweep at each of `betas`; returns the lowest energy seen.
+def anneal(spins, fields, neighbours, couplings, temperatures, random, marks, trajectory):
+    """One Metropolis sweep at each of `temperatures`: the lowest energy, and the flips.
 
-    Energies are followed sweep by sweep. `trajectory[m]` receives the lowest energy after
-    `marks[m]` sweeps; `marks` ascend.
+    `trajectory[m]` receives the lowest energy after `marks[m]` sweeps; `marks` ascend.
     """
-    lowest = settle(spins, fields, neighbours, couplings)
-    mark = 0
-    for number in range(betas.size):
-        sweep(spins, fields, neighbours, couplings, betas[number], random)
-        energy = 0.0
-        for i in range(spins.size):
-            energy -= spins[i] * fields[i]
-        lowest = min(lowest, energy / 2)
+    margins = margins_for(spins.size)
+    energy = settle(spins, fields, neighbours, couplings)
+    lowest = energy
+    flips, mark = 0, 0
+    for number in range(temperatures.size):
+        if number % (10 * SETTLE_EVERY) == 0:
+            energy = settle(spins, fields, neighbours, couplings)
+        change, flipped = sweep(
+            spins, fields, neighbours, couplings, temperatures[number], random, margins
+        )
+        energy += change
+        flips += flipped
+        lowest = min(lowest, energy)
         while mark < marks.size and marks[mark] == number + 1:
             trajectory[mark] = lowest
             mark += 1
-    return lowest
+    return lowest, flips
 
 
 @kernel
@@ -224,33 +268,32 @@ def temper(
     recorded every round and overlaps every `overlap_every` rounds.
     """
     n_temperatures = temperatures.size
-    spins, fields = chains.spins, chains.fields
+    spins, fields, energy = chains.spins, chains.fields, chains.energy
+    margins = margins_for(spins.shape[2])
     for number in range(first_round, first_round + n_rounds):
         for t in range(n_temperatures):
             for a in range(2):
-                # Afresh every round, so that rounding errors of the fields cannot add up.
-                settle(spins[t, a], fields[t, a], neighbours, couplings)
+                if number % SETTLE_EVERY == 0:
+                    energy[t, a] = settle(spins[t, a], fields[t, a], neighbours, couplings)
                 for _ in range(n_sweeps):
-                    sweep(
+                    energy[t, a] += sweep(
                         spins[t, a],
                         fields[t, a],
                         neighbours,
                         couplings,
-                        1 / temperatures[t],
+                        temperatures[t],
                         chains.random,
-                    )
+                        margins,
+                    )[0]
+                    chains.lowest[0] = min(chains.lowest[0], energy[t, a])
             if t < n_cluster:
                 chains.cluster_updates[0] += houdayer(
-                    spins[t], fields[t], neighbours, couplings, chains.random
+                    spins[t], fields[t], neighbours, couplings, chains.random, energy[t]
                 )
             for a in range(2):
-                energy = 0.0
-                for i in range(spins.shape[2]):
-                    energy -= spins[t, a, i] * np.float64(fields[t, a, i])
-                chains.energy[t, a] = energy / 2
-                chains.lowest[0] = min(chains.lowest[0], energy / 2)
+                chains.lowest[0] = min(chains.lowest[0], energy[t, a])
                 if measure:
-                    chains.energy_sum[t] += energy / 2
+                    chains.energy_sum[t] += energy[t, a]
             if measure and number % overlap_every == 0:
                 add_overlap(chains, neighbours, couplings, t)
         for t in range(number % 2, n_temperatures - 1, 2):

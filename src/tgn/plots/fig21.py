@@ -35,7 +35,7 @@ ARMS = {
 }
 MODES = {
     "hard": ("o", RED, "open tokens keep their gate"),
-    "one": ("s", PURPLE, "open tokens at g = 1"),
+    "one": ("s", PURPLE, "open where g > 1/2, at g = 1 (published)"),
     "shuffled": ("x", GREY, "control: gates shuffled over tokens"),
 }
 PUBLISHED_GATE = 0.09

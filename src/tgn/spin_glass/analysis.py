@@ -32,25 +32,26 @@ LEAST_SIDES = 4  # below this the two laws cannot be told apart
 def reference_energies(
     traces: pd.DataFrame, independent: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Least energy of every sample over all arms and, if given, an independent long run.
+    """Least energy of every sample over all arms and, if given, independent long runs.
 
     Parameters
     ----------
     traces : columns arm, disorder, side, sample, energy
-    independent : columns disorder, side, sample, energy
+    independent : columns disorder, side, sample, energy and found, the number of runs that have
+        found it
 
     Returns
     -------
     table with columns disorder, side, sample, energy (per spin) and converged: whether at least
-    two arms, or one and the independent run, have found it. A single finding may be undercut.
+    two runs, of arms or independent, have found it. A single finding may be undercut.
     """
-    found = traces.groupby([*KEYS, "arm"], as_index=False)["energy"].min()
+    found = traces.groupby([*KEYS, "arm"], as_index=False)["energy"].min().assign(found=1)
     if independent is not None:
-        found = pd.concat([found, independent[[*KEYS, "energy"]].assign(arm="independent")])
+        found = pd.concat([found, independent[[*KEYS, "energy", "found"]]])
         known = found.set_index(KEYS).index.isin(traces.set_index(KEYS).index)
         found = found[known]
     least = found.groupby(KEYS)["energy"].transform("min")
-    found["hits"] = found["energy"] <= least + TOLERANCE
+    found["hits"] = found["found"] * (found["energy"] <= least + TOLERANCE)
     table = found.groupby(KEYS, as_index=False).agg(energy=("energy", "min"), hits=("hits", "sum"))
     return table.assign(converged=table["hits"] >= 2).drop(columns="hits")
 
@@ -104,15 +105,18 @@ def summary(residuals: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFra
 def resampled_means(values: NDArray, resamples: int, rng: np.random.Generator) -> NDArray:
     """Bootstrap means over axis 0, shape (resamples, ...)."""
     units = len(values)
-    return np.stack(
-        [values[rng.integers(units, size=units)].mean(axis=0) for _ in range(resamples)]
-    )
+    drawn = rng.integers(units, size=(resamples, units))
+    drawn += units * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+    means = counts.astype(np.float64) @ values.reshape(units, -1).astype(np.float64) / units
+    return means.reshape(resamples, *values.shape[1:])
 
 
 def mean_interval(values: NDArray, resamples: int, rng: np.random.Generator) -> Interval:
     """Mean with its 95 % percentile interval over axis 0."""
+    value = float(values.mean())
     low, high = np.quantile(resampled_means(values, resamples, rng), ENDS)
-    return Interval(float(values.mean()), float(low), float(high))
+    return Interval(value, min(value, float(low)), max(value, float(high)))  # but for rounding
 
 
 def time_to_solution(seconds: ArrayLike, share: ArrayLike) -> Any:
@@ -148,7 +152,9 @@ def solution_times(residuals: pd.DataFrame, *, resamples: int, seed: int) -> pd.
     Returns
     -------
     table with columns arm, disorder, side, tts, ci_low, ci_high (CPU seconds, infinite where no
-    sample, or too few resamples, were solved), seconds (the best checkpoint), solved and n.
+    sample, or too few resamples, were solved), seconds (the best checkpoint), solved and n. Where
+    no sample was solved, ci_low is a lower bound of the same confidence: that of the share p at
+    which n failures in a row have a probability of 2.5 %.
     """
     rows = []
     for labels, part in residuals.groupby(["arm", "disorder", "side"], sort=True):
@@ -160,9 +166,16 @@ def solution_times(residuals: pd.DataFrame, *, resamples: int, seed: int) -> pd.
         best = int(best_checkpoint(seconds, shares))
         found = int(solved[:, best].sum())
         value = float(time_to_solution(seconds[best], shares[best]))
+        if found == 0:
+            low = time_to_solution(seconds[best], _most(len(solved)))
         rows.append((*labels, value, low, high, seconds[best], found, len(solved)))
     columns = ["arm", "disorder", "side", "tts", "ci_low", "ci_high", "seconds", "solved", "n"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _most(n: int) -> float:
+    """The probability at which n failures in a row have one of 2.5 %: an upper bound of it."""
+    return float(1 - ENDS[0] ** (1 / n))
 
 
 def _outcomes(part: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -276,10 +289,10 @@ def figure_statistics(
 ) -> list[Statistic]:
     """The statistics of figure 5, for each kind of coupling.
 
-    For every arm, at its last checkpoint: the residual at the largest size, its slope against the
-    size and, given four sizes, the comparison of growth laws. For the claimed arm against its
-    rivals on the same samples: differences of the residual at the largest size, at equal CPU time
-    and at equal updates.
+    For every arm, at its last checkpoint: residual, success and acceptance at the largest size, the
+    slope of the residual against the size and, given four sizes, the comparison of growth laws.
+    For the claimed arm against its rivals on the same samples: differences of the residual at the
+    largest size, at equal CPU time and at equal updates.
 
     Parameters
     ----------
@@ -320,6 +333,7 @@ def _arm_statistics(
     by_side = {int(side): part["residual"].to_numpy() for side, part in last.groupby("side")}
     sides = list(by_side)
     largest, units = by_side[max(sides)], sum(map(len, by_side.values()))
+    final = last[last["side"] == max(sides)]
     over = "95 % bootstrap interval over samples"
     records = [
         _statistic(
@@ -330,8 +344,33 @@ def _arm_statistics(
             f"lowest energy above the reference at L = {max(sides)}, full CPU budget; mean and "
             f"{over}",
             model,
-        )
+        ),
+        _statistic(
+            f"{arm}_success",
+            mean_interval(final["solved"].to_numpy(), resamples, rng),
+            len(largest),
+            "",
+            f"share of samples brought to a converged reference at L = {max(sides)}, full CPU "
+            f"budget; mean and {over}",
+            model,
+            note="" if final["solved"].any() else f"none solved: at most {_most(len(final)):.1e}",
+        ),
     ]
+    if final["acceptance"].notna().all():
+        records.append(
+            _statistic(
+                f"{arm}_acceptance",
+                mean_interval(final["acceptance"].to_numpy(), resamples, rng),
+                len(largest),
+                "",
+                "accepted share of the arm's own moves (of exchanges, where it tempers) at "
+                f"L = {max(sides)}; mean and {over}",
+                model,
+                note=""
+                if final["acceptance"].nunique() > 1
+                else "counted over all samples at once",
+            )
+        )
     if len(sides) > 1:
         means = np.stack([part.mean() for part in by_side.values()])
         draws = [resampled_means(part, resamples, rng) for part in by_side.values()]
@@ -349,11 +388,14 @@ def _arm_statistics(
     if len(sides) >= LEAST_SIDES:
         parts = [_outcomes(part) for _, part in rows.groupby("side")]
         value = _evidence(sides, parts, [solved.mean(axis=0) for _, solved in parts]).aic_difference
-        drawn = [resampled_means(solved, resamples, rng) for _, solved in parts]
+        spread = value  # as in every resample if no sample was ever solved
+        if rows["solved"].any():
+            drawn = [resampled_means(solved, resamples, rng) for _, solved in parts]
+            spread = _evidence(sides, parts, drawn).aic_difference
         records.append(
             _statistic(
                 f"{arm}_tts_aic_exponential_minus_power",
-                _with_ends(value, _evidence(sides, parts, drawn).aic_difference),
+                _with_ends(value, spread),
                 units,
                 "",
                 "AIC of exponential minus power-law growth of the time to solution with L, "
@@ -453,20 +495,27 @@ def _contrasts(
 
 
 def at_equal_updates(part: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Rows of two arms of one size at the latest checkpoints that agree in updates.
+    """Energies of two arms of one size at the same number of updates: the less of their totals.
 
-    The arm that got further within its CPU time is read at its last checkpoint that does not
-    exceed the other's total work (or its first, if that is already beyond).
+    The energies of the arm that got further are interpolated between its checkpoints, linearly
+    in the logarithm of the updates. (An arm whose first checkpoint is beyond is read there.)
+
+    Returns
+    -------
+    table with columns arm, sample and energy
     """
-    rows = part[part["arm"].isin([first, second])]
-    work = rows.groupby(["arm", "checkpoint"])["updates"].mean()
+    work = part.groupby(["arm", "checkpoint"])["updates"].mean()
     limit = min(work[arm].max() for arm in (first, second))
-    chosen = []
+    read = []
     for arm in (first, second):
-        within = work[arm][work[arm] <= limit * 1.01]
-        checkpoint = within.index.max() if len(within) else work[arm].index.min()
-        chosen.append(rows[(rows["arm"] == arm) & (rows["checkpoint"] == checkpoint)])
-    return pd.concat(chosen)
+        wide = part[part["arm"] == arm].pivot(index="sample", columns="checkpoint", values="energy")
+        # The number of the checkpoint, with the way to the next one as its fraction.
+        place = np.interp(np.log(limit), np.log(work[arm]), np.arange(len(work[arm])))
+        before, share = int(place), place % 1
+        after = min(before + 1, wide.shape[1] - 1)
+        energy = (1 - share) * wide.iloc[:, before] + share * wide.iloc[:, after]
+        read.append(pd.DataFrame({"arm": arm, "sample": wide.index, "energy": energy.to_numpy()}))
+    return pd.concat(read, ignore_index=True)
 
 
 def _statistic(

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tgn.kernels.vectors import WORDS, aligned
 from tgn.spin_glass.lattice import EdwardsAnderson
 
 
@@ -55,8 +56,10 @@ def check_updates(updates: int) -> None:
 
 
 def random_state(rng: np.random.Generator) -> NDArray[np.uint64]:
-    """First state of the kernels' random stream, shape (2,)."""
-    return rng.integers(1, 2**64, size=2, dtype=np.uint64)
+    """First state of the kernels' random streams, shape (2, 8)."""
+    state = aligned((2, WORDS))
+    state[...] = rng.integers(1, 2**64, size=state.shape, dtype=np.uint64)
+    return state
 
 
 def random_spins(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int8]:

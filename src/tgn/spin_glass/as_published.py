@@ -12,11 +12,21 @@ All act on the continuous spins of `tgn.spin_glass.langevin`. The defects:
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tgn.spin_glass.langevin import AXES, Array, Langevin, SoftState, gradient, soft_energy
+from tgn.spin_glass.langevin import (
+    AXES,
+    Array,
+    SoftDynamics,
+    SoftState,
+    gradient,
+    normal,
+    soft_energy,
+)
 
 CLIP = 1.0
 SHARPNESS = 50.0
@@ -52,7 +62,26 @@ def attention_target(spins: Array, slope: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class PublishedLangevin(Langevin):
+class _Published(SoftDynamics):
+    """Steps of all samples at once in numpy."""
+
+    def _run(self, state: SoftState, n_steps: int) -> None:
+        for _ in range(n_steps):
+            self.step(state)
+            state.record()
+
+    @abstractmethod
+    def step(self, state: SoftState) -> None:
+        """Move every walker once."""
+
+    def _move(self, state: SoftState, slope: Array, temperature: Any) -> None:
+        noise = normal(state.rngs, state.spins.shape[1:])
+        noise *= np.sqrt(2 * temperature * self.rate, dtype=np.float32)
+        state.spins += noise - np.float32(self.rate) * slope
+
+
+@dataclass(frozen=True)
+class PublishedLangevin(_Published):
     """Langevin dynamics with the batch-wide clip."""
 
     def step(self, state: SoftState) -> None:
@@ -61,7 +90,7 @@ class PublishedLangevin(Langevin):
 
 
 @dataclass(frozen=True)
-class PublishedAttention(Langevin):
+class PublishedAttention(_Published):
     """Clipped Langevin dynamics with the additional force 50 (target - s)."""
 
     def step(self, state: SoftState) -> None:
@@ -71,7 +100,7 @@ class PublishedAttention(Langevin):
 
 
 @dataclass(frozen=True)
-class PublishedTempering(Langevin):
+class PublishedTempering(_Published):
     """Parallel tempering of clipped walkers, one at each of 8 temperatures from 0.1 to 1.5.
 
     Every step ends with a pass of exchanges over all neighbouring pairs. `temperature` is the
@@ -90,10 +119,10 @@ class PublishedTempering(Langevin):
         slope = clipped(gradient(state.couplings, state.spins))
         self._move(state, slope, ladder.reshape(-1, 1, 1, 1))
         energy = soft_energy(state.couplings, state.spins)
+        margins = np.log([rng.random(self.walkers - 1) for rng in state.rngs])
         for low in range(self.walkers - 1):
             gap = 1 / ladder[low] - 1 / ladder[low + 1]
-            gain = gap * (energy[:, low] - energy[:, low + 1])
-            swap = np.log(state.rng.random(len(energy))) < gain
+            swap = margins[:, low] < gap * (energy[:, low] - energy[:, low + 1])
             state.exchanges += np.stack([swap, np.ones_like(swap)])
             for values in (state.spins, energy):
                 values[swap, low], values[swap, low + 1] = (

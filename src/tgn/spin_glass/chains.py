@@ -92,7 +92,7 @@ class Chains(ABC):
 
     @abstractmethod
     def lowest(self) -> NDArray[np.float64]:
-        """Lowest energy at the end of any round so far, shape (lanes,)."""
+        """Lowest energy at the end of any round (scalar: any sweep) so far, shape (lanes,)."""
 
     @abstractmethod
     def energy_sum(self) -> NDArray[np.float64]:
@@ -254,7 +254,7 @@ class ScalarChains(Chains):
         shape = (n_temperatures, 2, model.n_sites)
         return ising.Chains(
             spins=2 * rng.integers(2, size=shape, dtype=np.int8) - 1,
-            random=self._random_states(rng, (2,)),
+            random=self._random_states(rng, (2, WORDS)),
             energy=np.zeros((n_temperatures, 2)),
             lowest=np.full(1, np.inf),
             cold_last=np.ones((n_temperatures, 2), dtype=np.bool_),

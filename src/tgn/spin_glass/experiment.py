@@ -8,6 +8,7 @@ updates by the column `updates`.
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +35,12 @@ Costs = Mapping[str, Mapping[str, Mapping[int, float]]]
 SWEEPS_PER_EXCHANGE = 5
 CLUSTER_TEMPERATURE = 0.8
 PUBLISHED_TEMPERATURE = 0.1
+# Of the ladders. Colder or longer ones leave tempering with higher energies within such budgets
+# (tried on other samples); the long runs, which must be independent, have ends of their own.
+COLDEST, HOTTEST = 0.3, 1.6
+REFERENCE_ENDS = (0.2, 1.5)
+BURN_IN = 0.2  # share of a gated run in which the gate adapts
+OVERSHOOT = 1.25  # most updates at a checkpoint, in those of its budget
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Trace:
     """How an arm fared: M checkpoints, n samples."""
 
     lowest_energy: NDArray[np.float64]
-    """Least energy so far, (M, n)."""
+    """Least energy so far, (M, n); NaN at a checkpoint that the arm leaves out."""
     updates: NDArray[np.float64]
     """Spins visited so far, (M, n)."""
     acceptance: NDArray[np.float64]
@@ -50,12 +57,11 @@ class Trace:
     """Gate and acceptance by sample and temperature, of gated arms."""
 
 
-Runner = Callable[
-    [EdwardsAnderson, NDArray[np.int64], NDArray[np.float64], np.random.SeedSequence], Trace
-]
+Runner = Callable[[EdwardsAnderson, NDArray[np.int64], int, np.random.SeedSequence], Trace]
+"""Model, checkpoints in updates of a sample, rungs of the ladder, random stream."""
 
 
-def ladder(rungs: int, *, coldest: float = 0.1, hottest: float = 1.6) -> NDArray:
+def ladder(rungs: int, *, coldest: float = COLDEST, hottest: float = HOTTEST) -> NDArray:
     """Temperatures with roughly even acceptance of exchanges, ascending, shape (rungs,).
 
     Exchanges succeed as often everywhere if steps are even in ``sqrt(C) dT / T``. The heat
@@ -92,25 +98,29 @@ def follow(
 
 def _plain(arm: Arm[Any]) -> Runner:
     """Runner of an arm without a ladder."""
-    return lambda model, marks, temperatures, seed: follow(arm, model, marks, seed)[0]
+    return lambda model, marks, rungs, seed: follow(arm, model, marks, seed)[0]
 
 
 def _gated(
     model: EdwardsAnderson,
     marks: NDArray[np.int64],
-    temperatures: NDArray[np.float64],
+    rungs: int,
     seed: np.random.SeedSequence,
     *,
     alone: bool = False,
     ceiling: float = Gated.ceiling,
 ) -> Trace:
-    """TGN on the ladder or, `alone`, with all its replicas at the coldest temperature."""
-    arm = Gated(temperatures.tolist(), ceiling=ceiling, steps=SWEEPS_PER_EXCHANGE)
-    if alone:
-        together = Gated.replicas * temperatures.size
-        arm = replace(
-            arm, temperatures=temperatures[:1].tolist(), replicas=together, exchange=False
-        )
+    """TGN on the ladder or, `alone`, with all its replicas at the published temperature."""
+    total = Gated.replicas * rungs
+    rounds = int(marks[-1]) // (total * model.n_sites * SWEEPS_PER_EXCHANGE)
+    arm = Gated(
+        [PUBLISHED_TEMPERATURE] if alone else ladder(rungs).tolist(),
+        replicas=total if alone else Gated.replicas,
+        ceiling=ceiling,
+        steps=SWEEPS_PER_EXCHANGE,
+        burn_in=max(1, int(BURN_IN * rounds)),
+        exchange=not alone,
+    )
     result, state = follow(arm, model, marks, seed)
     sample, rung = (index.ravel() for index in np.indices(state.gate.shape))
     gates = pd.DataFrame(
@@ -128,30 +138,38 @@ def _gated(
 def _annealed(
     model: EdwardsAnderson,
     marks: NDArray[np.int64],
-    temperatures: NDArray[np.float64],
+    rungs: int,
     seed: np.random.SeedSequence,
 ) -> Trace:
-    """An annealing of its own for every mark: a schedule cut short would not have cooled."""
-    lowest, updates = [], []
-    for mark, stream in zip(marks, streams(seed, len(marks)), strict=True):
-        n_sweeps = max(1, int(mark) // model.n_sites)
-        schedule = np.linspace(temperatures[-1], temperatures[0], n_sweeps)
-        result = simulated_annealing(model, schedule, seed=stream)
-        lowest.append(result.lowest_energy)
-        updates.append(result.spin_updates.astype(np.float64))
-    return Trace(np.stack(lowest), np.stack(updates), np.full(model.n_samples, np.nan))
+    """An annealing of its own for the last mark, the last but two, and so on.
+
+    A schedule cut short would not have cooled, and runs for every mark would cost twice the last.
+    """
+    lowest = np.full((len(marks), model.n_samples), np.nan)
+    updates = np.full(lowest.shape, np.nan)
+    for k in range(len(marks) - 1, -1, -2):
+        n_sweeps = max(1, int(marks[k]) // model.n_sites)
+        schedule = np.linspace(HOTTEST, PUBLISHED_TEMPERATURE, n_sweeps)
+        result = simulated_annealing(model, schedule, seed=streams(seed, k + 1)[k])
+        lowest[k], updates[k] = result.lowest_energy, result.spin_updates
+        if k == len(marks) - 1:
+            acceptance = result.acceptance
+    return Trace(lowest, updates, acceptance)
 
 
 def _tempered(
     model: EdwardsAnderson,
     marks: NDArray[np.int64],
-    temperatures: NDArray[np.float64],
+    rungs: int,
     seed: np.random.SeedSequence,
     *,
     kernel: str = "scalar",
     clusters: bool = False,
+    workers: int = 1,
+    ends: tuple[float, float] = (COLDEST, HOTTEST),
 ) -> Trace:
     """Parallel tempering with two replica sets, read after whole rounds."""
+    temperatures = ladder(rungs, coldest=ends[0], hottest=ends[1])
     # A block with fewer samples than lanes runs copies of them, which is work too.
     copies = max(1, KERNELS[kernel].width // model.n_samples)
     per_round = 2 * temperatures.size * model.n_sites * SWEEPS_PER_EXCHANGE * copies
@@ -166,6 +184,7 @@ def _tempered(
         sweeps_per_exchange=SWEEPS_PER_EXCHANGE,
         cluster_temperature=CLUSTER_TEMPERATURE if clusters else 0.0,
         marks=distinct.tolist(),
+        workers=workers,
     )
     # Cluster moves cost about as much in every round.
     updates = result.spin_updates * (distinct / distinct[-1])[:, None]
@@ -176,12 +195,13 @@ def _tempered(
 def _reference(
     model: EdwardsAnderson,
     marks: NDArray[np.int64],
-    temperatures: NDArray[np.float64],
+    rungs: int,
     seed: np.random.SeedSequence,
 ) -> Trace:
-    """Tempering on the fastest kernel there is for the couplings."""
+    """Tempering on the fastest kernel there is for the couplings, in all threads of the job."""
     kernel = "multispin" if model.bimodal else "batched"
-    return _tempered(model, marks, temperatures, seed, kernel=kernel)
+    workers = int(os.environ.get("OMP_NUM_THREADS", 1))  # which change no result
+    return _tempered(model, marks, rungs, seed, kernel=kernel, workers=workers, ends=REFERENCE_ENDS)
 
 
 ARMS: dict[str, Runner] = {
@@ -200,11 +220,13 @@ ARMS: dict[str, Runner] = {
     "tgn_gate_shut": partial(_gated, ceiling=0.0),
     "tgn_cold": partial(_gated, alone=True),
     "reference": _reference,
+    "reference_again": _reference,
 }
 """Name to runner. `tgn` has the ladder of the other tempered arms; `tgn_gate_shut` is the same
-code without the geometric path; `tgn_cold` stays at the coldest temperature, as the paper has it.
+code without the geometric path; `tgn_cold` stays at T = 0.1, as the paper has it.
 `tempering_bitcoded` needs +-J couplings and is not of the same class of kernels as the others;
-nor is `reference`, the long run that residual energies are taken from, on the fastest kernel."""
+nor are `reference` and `reference_again`, two independent long runs on the fastest kernel: residual
+energies are taken from them, and where they agree, they have converged."""
 
 
 def run_arm(
@@ -239,8 +261,10 @@ def run_arm(
     -------
     (trace, gates) : tables
         `trace` with columns arm, disorder, side, sample, checkpoint, seconds, updates, energy
-        (least so far, per spin) and acceptance; `gates` with arm, disorder, side, sample,
-        temperature, gate, local_acceptance and geometric_acceptance, empty but for gated arms.
+        (least so far, per spin) and acceptance, without checkpoints whose budget does not reach
+        for a first round of the method, except for the last one; `gates` with arm, disorder,
+        side, sample, temperature, gate, local_acceptance and geometric_acceptance, empty but for
+        gated arms.
 
     Raises
     ------
@@ -255,7 +279,10 @@ def run_arm(
         raise ValueError(f"seconds must be positive and ascend, got {seconds.tolist()}")
     marks = np.maximum(seconds * 1e9 / cost(costs, arm, disorder, side), 1).astype(np.int64)
     model = samples(side, disorder, n_samples, seed)
-    result = ARMS[arm](model, marks, ladder(rungs), _stream(seed, side, disorder, arm))
+    result = ARMS[arm](model, marks, rungs, _stream(seed, side, disorder, arm))
+    early = result.updates.mean(axis=1) > OVERSHOOT * marks
+    early[-1] = False
+    result.lowest_energy[early] = np.nan
     labels = {"arm": arm, "disorder": disorder, "side": side}
     checkpoint, sample = np.indices(result.lowest_energy.shape)
     table = pd.DataFrame(
@@ -268,7 +295,7 @@ def run_arm(
             "energy": result.lowest_energy.ravel() / model.n_sites,
             "acceptance": result.acceptance[sample.ravel()],
         }
-    )
+    ).dropna(subset="energy", ignore_index=True)
     return table, pd.DataFrame() if result.gates is None else result.gates.assign(**labels)
 
 
@@ -303,7 +330,7 @@ def measure_costs(
     disorders: Sequence[Disorder] = get_args(Disorder),
     rungs: Callable[[int], int],
     n_samples: Callable[[str], int],
-    updates: int,
+    seconds: float = 0.25,
     repeats: int = 3,
     seed: int = 0,
 ) -> dict[str, dict[str, dict[int, float]]]:
@@ -313,7 +340,7 @@ def measure_costs(
     ----------
     rungs : side -> temperatures of the ladder
     n_samples : arm -> samples to time it on
-    updates : of each sample, after a short run that compiles the kernels
+    seconds : CPU time of a timed run, about
     repeats : the fastest counts, since other work on the machine only ever slows a run
     """
     table: dict[str, dict[str, dict[int, float]]] = {}
@@ -325,15 +352,26 @@ def measure_costs(
             for side in sides:
                 model = samples(side, disorder, n_samples(arm), seed)
                 stream = _stream(seed, side, disorder, arm)
-                temperatures = ladder(rungs(side))
-                ARMS[arm](model, np.array([1]), temperatures, stream)
-                spent = []
-                for _ in range(repeats):
-                    start = time.process_time()
-                    result = ARMS[arm](model, np.array([updates]), temperatures, stream)
-                    spent.append((time.process_time() - start) / result.updates[-1].sum())
-                row[side] = float(f"{1e9 * min(spent):.3g}")
+                timed = partial(_seconds_an_update, ARMS[arm], model, rungs(side), stream)
+                timed(1)  # compiles the kernels
+                updates = 1e5
+                for _ in range(2):  # so many that starting up costs little beside them
+                    updates = seconds / timed(updates) / model.n_samples
+                row[side] = float(f"{1e9 * min(timed(updates) for _ in range(repeats)):.3g}")
     return table
+
+
+def _seconds_an_update(
+    run: Runner,
+    model: EdwardsAnderson,
+    rungs: int,
+    seed: np.random.SeedSequence,
+    updates: float,
+) -> float:
+    """CPU seconds an update, in a run of so many updates of each sample."""
+    start = time.process_time()
+    result = run(model, np.array([int(updates)]), rungs, seed)
+    return (time.process_time() - start) / float(result.updates[-1].sum())
 
 
 def _stream(seed: int, side: int, disorder: str, use: str) -> np.random.SeedSequence:

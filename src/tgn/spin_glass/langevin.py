@@ -9,17 +9,20 @@ which also clip the gradient, stand in `tgn.spin_glass.as_published`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tgn.kernels import langevin as kernels
 from tgn.spin_glass.arms import check_updates
-from tgn.spin_glass.lattice import EdwardsAnderson
+from tgn.spin_glass.lattice import EdwardsAnderson, streams
 
 Array = NDArray[np.float32]
 AXES = (-3, -2, -1)  # of the box
+NOISE = 2**15  # numbers drawn at once: they stay in cache
 
 
 @dataclass
@@ -29,7 +32,8 @@ class SoftState:
     model: EdwardsAnderson
     spins: Array
     """Shape (samples, walkers, Lx, Ly, Lz)."""
-    rng: np.random.Generator
+    rngs: Sequence[np.random.Generator]
+    """One for each sample."""
     lowest_energy: NDArray[np.float64] = field(init=False)
     """Least energy of the signs over walkers and time, shape (samples,)."""
     steps: int = 0
@@ -89,8 +93,8 @@ def gradient(couplings: Array, spins: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Langevin:
-    """Langevin dynamics of independent walkers at one temperature, the gradient as it is.
+class SoftDynamics(ABC):
+    """Independent walkers in the double wells, all of them moved in every step.
 
     Parameters
     ----------
@@ -119,10 +123,9 @@ class Langevin:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
     def start(self, model: EdwardsAnderson, seed: int | np.random.SeedSequence) -> SoftState:
-        """Standard normal spins."""
-        rng = np.random.default_rng(seed)
-        shape = (model.n_samples, self.walkers, *model.shape)
-        return SoftState(model, rng.standard_normal(shape, dtype=np.float32), rng)
+        """Standard normal spins; each sample has a random stream of its own."""
+        rngs = [np.random.default_rng(stream) for stream in streams(seed, model.n_samples)]
+        return SoftState(model, normal(rngs, (self.walkers, *model.shape)), rngs)
 
     def advance(self, state: SoftState, updates: int) -> SoftState:
         """Whole steps until every sample has spent `updates` in all.
@@ -133,17 +136,40 @@ class Langevin:
             If `updates` is negative.
         """
         check_updates(updates)
-        while state.steps * state.spins[0].size < updates:
-            self.step(state)
-            state.steps += 1
-            state.record()
+        n_steps = -(-updates // state.spins[0].size) - state.steps
+        if n_steps > 0:
+            self._run(state, n_steps)
+            state.steps += n_steps
         return state
 
-    def step(self, state: SoftState) -> None:
-        """Move every walker once."""
-        self._move(state, gradient(state.couplings, state.spins), self.temperature)
+    @abstractmethod
+    def _run(self, state: SoftState, n_steps: int) -> None:
+        """Move every walker `n_steps` times and keep the record of the least energy."""
 
-    def _move(self, state: SoftState, slope: Array, temperature: Any) -> None:
-        noise = state.rng.standard_normal(state.spins.shape, dtype=np.float32)
-        noise *= np.sqrt(2 * temperature * self.rate, dtype=np.float32)
-        state.spins += noise - np.float32(self.rate) * slope
+
+@dataclass(frozen=True)
+class Langevin(SoftDynamics):
+    """Langevin dynamics at one temperature, the gradient as it is."""
+
+    def _run(self, state: SoftState, n_steps: int) -> None:
+        amplitude = np.float32(np.sqrt(2 * self.temperature * self.rate))
+        model = state.model
+        flat = state.spins.reshape(model.n_samples, self.walkers, model.n_sites)
+        most = max(1, NOISE // flat[0].size)
+        for k, (spins, rng) in enumerate(zip(flat, state.rngs, strict=True)):
+            for first in range(0, n_steps, most):
+                shape = (min(most, n_steps - first), *spins.shape)
+                noise = amplitude * rng.standard_normal(shape, dtype=np.float32)
+                lowest = kernels.move(
+                    spins,
+                    noise,
+                    model.neighbours,
+                    model.neighbour_couplings[k],
+                    np.float32(self.rate),
+                )
+                state.lowest_energy[k] = min(state.lowest_energy[k], lowest)
+
+
+def normal(rngs: Sequence[np.random.Generator], shape: tuple[int, ...]) -> Array:
+    """Standard normal numbers, shape (samples, ...), from the stream of each sample."""
+    return np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])

@@ -12,10 +12,13 @@ from tgn.config import read_yaml
 from tgn.files import replacing
 from tgn.progress import bar
 from tgn.spin_glass.analysis import (
+    ENDS,
+    KEYS,
+    TOLERANCE,
     figure_statistics,
     fitted_times,
-    mean_interval,
     reference_energies,
+    resampled_means,
     solution_times,
     summary,
     with_residuals,
@@ -83,7 +86,7 @@ def summarise(
     *,
     traces: Sequence[str],
     opening: Sequence[str],
-    reference: str | Path,
+    reference: str | Path | Sequence[str],
     curves: str | Path,
     times: str | Path,
     fits: str | Path,
@@ -100,7 +103,7 @@ def summarise(
     traces, opening
         What :func:`measure` wrote, arm by arm.
     reference
-        The trace of the independent long run, or the table kept of it (CSV).
+        The traces of the independent long runs, or the table kept of them (CSV).
     curves, times, fits, gates, statistics
         Written.
     samples, seed
@@ -127,50 +130,69 @@ def summarise(
     write_statistics(statistics, figure_statistics(residuals, resamples=resamples, seed=seed))
 
 
-def keep_reference(*, trace: str | Path, table: str | Path, seed: int) -> None:
-    """Keep the energies of a reference run as a table (CSV), with the seed of its samples."""
-    energies = _last_energies(pd.read_parquet(trace))
+def keep_reference(*, traces: Sequence[str], table: str | Path, seed: int) -> None:
+    """Keep what the reference runs found as a table (CSV), with the seed of its samples."""
     with replacing(table) as temporary:
-        energies.assign(seed=seed).to_csv(temporary, index=False)
+        _pooled(traces).assign(seed=seed).to_csv(temporary, index=False)
 
 
-def read_reference(path: str | Path, *, samples: int, seed: int) -> pd.DataFrame:
-    """Energies per spin by disorder, side and sample, from a trace or from the table kept of one.
+def read_reference(source: str | Path | Sequence[str], *, samples: int, seed: int) -> pd.DataFrame:
+    """Least energy per spin by disorder, side and sample, and the number of runs that found it.
+
+    Parameters
+    ----------
+    source
+        A table of :func:`keep_reference`, or the traces of the runs.
 
     Raises
     ------
     ValueError
         If a table was made with another seed or for fewer samples.
     """
-    if Path(path).suffix == ".parquet":
-        return _last_energies(pd.read_parquet(path))
-    table = pd.read_csv(path)
+    if not isinstance(source, str | Path):
+        return _pooled(source)
+    table = pd.read_csv(source)
     made_with = table["seed"].unique().tolist()
     kept = table.groupby(["disorder", "side"])["sample"].nunique().min()
     if made_with != [seed] or kept < samples:
         raise ValueError(
-            f"{path} holds {kept} samples of a size and seed {made_with}; this run has {samples} "
+            f"{source} holds {kept} samples of a size and seed {made_with}; this run has {samples} "
             f"and {seed}: set spin_glass.reference to null, and the pipeline computes its own"
         )
     return table.drop(columns="seed")
 
 
-def _last_energies(trace: pd.DataFrame) -> pd.DataFrame:
-    last = trace[trace["checkpoint"] == trace["checkpoint"].max()]
-    return last[["disorder", "side", "sample", "energy"]].reset_index(drop=True)
+def _pooled(traces: Sequence[str]) -> pd.DataFrame:
+    """Least last energy of each sample over runs, and the number of runs that found it."""
+    runs = [pd.read_parquet(trace) for trace in traces]
+    last = pd.concat([run[run["checkpoint"] == run["checkpoint"].max()] for run in runs])
+    least = last.groupby(KEYS)["energy"].transform("min")
+    last["found"] = last["energy"] <= least + TOLERANCE
+    return last.groupby(KEYS, as_index=False).agg(energy=("energy", "min"), found=("found", "sum"))
 
 
 def gate_bands(gated: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
-    """Mean and 95 % bootstrap band over samples of gate and acceptances, by temperature."""
+    """Mean and 95 % bootstrap band over samples of gate and acceptances, by temperature.
+
+    Samples without a value, where no move was tried, are left out of the means.
+    """
     rng = np.random.default_rng([seed, 8])
-    rows = []
-    keys = ["arm", "disorder", "side", "temperature"]
+    parts = []
+    keys = ["arm", "disorder", "side"]
     for labels, part in gated.groupby(keys, sort=True):
-        row = dict(zip(keys, labels, strict=True))
-        for column in GATE_COLUMNS:
-            values = part[column].dropna().to_numpy()
-            if len(values) > 1:
-                band = mean_interval(values, resamples, rng)
-                row |= {column: band.value, f"{column}_low": band.low, f"{column}_high": band.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        wide = part.pivot(index="sample", columns="temperature", values=list(GATE_COLUMNS))
+        values = wide.to_numpy(dtype=np.float64)
+        known = np.isfinite(values)
+        sums = resampled_means(
+            np.stack([np.where(known, values, 0), known], axis=1), resamples, rng
+        )
+        with np.errstate(invalid="ignore"):
+            low, high = np.quantile(sums[:, 0] / sums[:, 1], ENDS, axis=0)
+        bands = {"": wide.mean(), "_low": low, "_high": high}
+        columns = [
+            pd.Series(band, index=wide.columns).unstack(level=0).add_suffix(end)
+            for end, band in bands.items()
+        ]
+        labelled = dict(zip(keys, labels, strict=True))
+        parts.append(pd.concat(columns, axis=1).reset_index().assign(**labelled))
+    return pd.concat(parts, ignore_index=True)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from tgn import progress
 from tgn.kernels import ising
+from tgn.spin_glass.arms import random_spins, random_state
 from tgn.spin_glass.chains import KERNELS, Chains
 from tgn.spin_glass.lattice import UNIT, EdwardsAnderson, streams
 
@@ -26,6 +27,7 @@ Kernel: TypeAlias = Literal["auto", "multispin", "batched", "scalar"]
 Floats: TypeAlias = NDArray[np.float64]
 
 OVERLAP_EVERY = 10  # rounds between overlaps, which cost about as much as a sweep
+VISITS_PER_STEP = 10**7  # of sites, between steps of the progress bar: less than a second
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Tempering:
     temperatures: Floats
     """(T,)"""
     lowest_energy: Floats
-    """Lowest energy of any replica at the end of any round, (n,)."""
+    """Lowest energy of any replica at the end of any round (scalar kernel: any sweep), (n,)."""
     energy: Floats
     """Mean energy, (T, n)."""
     overlap: Floats
@@ -133,7 +135,11 @@ def parallel_tempering(
     if not 0 <= burn_in < 1:
         raise ValueError(f"burn_in must lie in [0, 1), got {burn_in}")
     marked = _checked_marks(marks, n_sweeps)
-    schedule = _Schedule.of(n_sweeps // sweeps_per_exchange, sweeps_per_exchange, burn_in, marked)
+    visits = 2 * ladder.size * model.n_sites * n_sweeps
+    n_steps = min(100, 1 + visits // VISITS_PER_STEP)
+    schedule = _Schedule.of(
+        n_sweeps // sweeps_per_exchange, sweeps_per_exchange, burn_in, marked, n_steps
+    )
 
     starts = range(0, model.n_samples, chosen.width)
     jobs = list(zip(starts, streams(seed, len(starts)), strict=True))
@@ -175,6 +181,8 @@ class Annealing:
     """Lowest energy after that many sweeps, (M, n)."""
     spin_updates: NDArray[np.int64]
     """Work: attempted flips, (n,)."""
+    acceptance: Floats
+    """Accepted share of them, (n,)."""
 
 
 def simulated_annealing(
@@ -205,35 +213,36 @@ def simulated_annealing(
         If an argument is out of its range.
     """
     schedule = np.asarray(temperatures, dtype=np.float64)
-    if schedule.ndim != 1 or schedule.size == 0 or not (schedule > 0).all():
-        raise ValueError("temperatures must be a sequence of positive numbers")
+    positive = np.isfinite(schedule) & (schedule > 0)
+    if schedule.ndim != 1 or schedule.size == 0 or not positive.all():
+        raise ValueError("temperatures must be a sequence of positive, finite numbers")
     if not (np.diff(schedule) <= 0).all():
         raise ValueError("temperatures must not rise in the course of an annealing")
     _check_count("workers", workers)
     marked = _checked_marks(marks, schedule.size)
     trajectory = np.empty((model.n_samples, marked.size))
 
-    def run(job: tuple[int, np.random.SeedSequence], bar: tqdm) -> float:
+    def run(job: tuple[int, np.random.SeedSequence], bar: tqdm) -> tuple[float, int]:
         sample, stream = job
         rng = np.random.default_rng(stream)
-        spins = 2 * rng.integers(2, size=model.n_sites, dtype=np.int8) - 1
-        lowest = ising.anneal(
+        spins = random_spins(rng, (model.n_sites,))
+        found = ising.anneal(
             spins,
             np.empty(model.n_sites, dtype=np.float32),
             model.neighbours,
             model.neighbour_couplings[sample],
-            1 / schedule,
-            rng.integers(1, 2**64, size=2, dtype=np.uint64),
+            schedule,
+            random_state(rng),
             marked,
             trajectory[sample],
         )
         bar.update()
-        return lowest
+        return found
 
     jobs = list(enumerate(streams(seed, model.n_samples)))
-    lowest = _in_threads(run, jobs, workers, "annealing", 1)
+    lowest, flips = zip(*_in_threads(run, jobs, workers, "annealing", 1), strict=True)
     updates = np.full(model.n_samples, schedule.size * model.n_sites)
-    return Annealing(np.array(lowest), marked, trajectory.T, updates)
+    return Annealing(np.array(lowest), marked, trajectory.T, updates, np.array(flips) / updates)
 
 
 @dataclass(frozen=True)
@@ -250,12 +259,17 @@ class _Schedule:
 
     @classmethod
     def of(
-        cls, n_rounds: int, sweeps_per_round: int, burn_in: float, marks: NDArray[np.int64]
+        cls,
+        n_rounds: int,
+        sweeps_per_round: int,
+        burn_in: float,
+        marks: NDArray[np.int64],
+        n_steps: int,
     ) -> _Schedule:
         burnt = int(burn_in * n_rounds)
         marked = -(-marks // sweeps_per_round)
         # Pauses for the progress bar too, and so that an interrupt is heard.
-        steps = np.linspace(0, n_rounds, 101).astype(np.int64)
+        steps = np.linspace(0, n_rounds, n_steps + 1).astype(np.int64)
         pauses = np.unique([burnt, *steps, *marked])
         # At least one of the measured rounds must have a number that divides by it.
         overlap_every = min(OVERLAP_EVERY, n_rounds - burnt)

@@ -54,8 +54,9 @@ def measure_hard_gates(
         ``nats``, ``targets``, and of the whole split ``occupancy`` (share of open tokens) and
         ``scores`` (their share of the scores that full attention computes: an open token has as
         many as there are tokens up to it). Modes: ``soft``, ``hard`` (open tokens keep their g),
-        ``one`` (g = 1; at the published threshold of one half and at the occupancies), and the
-        control ``shuffled``: as hard, with the gates of each layer dealt out to other tokens.
+        ``one`` (g = 1, at the published threshold of one half), and the control ``shuffled``: as
+        hard, with the gates of each layer dealt out to other tokens. The last two on the test
+        split only.
     occupancies
         Shares of open tokens.
     seed
@@ -87,7 +88,6 @@ def measure_hard_gates(
     }
     settings = [(HARD, share, threshold) for share, threshold in thresholds.items()]
     settings += [(SHUFFLED, share, threshold) for share, threshold in thresholds.items()]
-    settings += [(ONE, share, threshold) for share, threshold in thresholds.items()]
     settings += [(ONE, np.nan, PUBLISHED_THRESHOLD)]
     rows = [
         _blocks(soft[split], context).assign(split=split, mode=SOFT, wanted=1.0, threshold=0.0)
@@ -96,7 +96,7 @@ def measure_hard_gates(
     shuffled = _ShuffledGates(model, seed)
     for mode, share, threshold in bar(settings, desc="hard gates", unit="setting"):
         gate = HardGate(threshold, "one" if mode == ONE else "soft")
-        for split in text:
+        for split in text if mode == HARD else ["test"]:  # only these are chosen among
             scores = scored(shuffled if mode == SHUFFLED else model, split, gate)
             rows.append(
                 _blocks(scores, context, threshold).assign(

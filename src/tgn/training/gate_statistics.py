@@ -520,7 +520,7 @@ def hard_statistics(
 def cheapest(validation: pd.DataFrame) -> float:
     """The least wanted share of open tokens whose loss is within 1 % of the soft model's.
 
-    All tokens open is always within it.
+    The greatest share that was tried, if none is.
     """
     means = validation.groupby(["mode", "wanted"])[["nats", "targets"]].sum()
     losses = means["nats"] / means["targets"]

@@ -11,6 +11,7 @@ from tgn.spin_glass.analysis import (
     figure_statistics,
     fit_scaling,
     reference_energies,
+    resampled_means,
     solution_times,
     summary,
     time_to_solution,
@@ -46,8 +47,9 @@ def traces(residual, *, sides=SIDES, n=40, checkpoints=(1.0, 2.0), scatter=0.01)
     return pd.concat(rows, ignore_index=True)
 
 
-def independent(table, energy=-1.7):
-    return table[["disorder", "side", "sample"]].drop_duplicates().assign(energy=energy)
+def independent(table, energy=-1.7, found=1):
+    keys = ["disorder", "side", "sample"]
+    return table[keys].drop_duplicates().assign(energy=energy, found=found)
 
 
 def statistics_of(table):
@@ -175,6 +177,14 @@ def test_references_are_the_pooled_best_and_flagged_if_found_once():
         with_residuals(table, alone.iloc[1:])
 
 
+def test_two_long_runs_that_agree_have_converged_and_one_has_not():
+    table = traces(lambda arm, side: 0.1, n=3)
+    for found in (1, 2):
+        reference = reference_energies(table, independent(table, energy=-1.9, found=found))
+        assert (reference["energy"] == -1.9).all()
+        assert (reference["converged"] == (found == 2)).all()
+
+
 def test_an_independent_run_on_other_samples_adds_none():
     table = traces(lambda arm, side: 0.0, n=3)
     more = independent(table)
@@ -195,8 +205,22 @@ def test_the_summary_has_a_row_for_every_checkpoint():
 
 def test_equal_updates_reads_the_faster_arm_earlier():
     table = traces(lambda arm, side: 0.1, sides=[4])
-    rows = at_equal_updates(table, "tgn", "tempering")
-    assert rows.groupby("arm")["checkpoint"].unique().to_dict() == {"tgn": [0], "tempering": [1]}
+    rows = at_equal_updates(table, "tgn", "tempering").set_index("sample")
+    for arm, checkpoint in (("tgn", 0), ("tempering", 1)):  # TGN makes twice the updates a second
+        there = table[(table["arm"] == arm) & (table["checkpoint"] == checkpoint)]
+        assert rows[rows["arm"] == arm]["energy"].to_numpy() == pytest.approx(there["energy"])
+
+
+def test_equal_updates_interpolates_in_the_logarithm():
+    table = pd.DataFrame(
+        {
+            "arm": ["a", "a", "b"], "sample": 0, "checkpoint": [0, 1, 1],
+            "updates": [100.0, 400.0, 200.0], "energy": [-1.0, -2.0, -1.2],
+        }
+    )  # fmt: skip
+    rows = at_equal_updates(table, "a", "b").set_index("arm")["energy"]
+    assert rows["a"] == pytest.approx(-1.5)
+    assert rows["b"] == -1.2
 
 
 def test_bad_input_to_the_fit_is_named():
@@ -206,3 +230,22 @@ def test_bad_input_to_the_fit_is_named():
         fit_scaling(SIDES, 1.0, [3] * 5, 2)
     with pytest.raises(ValueError, match="seconds"):
         fit_scaling(SIDES, 0.0, [1] * 5, 2)
+
+
+def test_bootstrap_means_scatter_like_the_error_of_the_mean():
+    values = np.random.default_rng(0).standard_normal((400, 2)) * [1.0, 3.0]
+    means = resampled_means(values, 4000, np.random.default_rng(1))
+    assert means.shape == (4000, 2)
+    error = values.std(axis=0) / 20
+    assert means.std(axis=0) == pytest.approx(error, rel=0.05)
+    assert means.mean(axis=0) == pytest.approx(values.mean(axis=0), abs=0.1 * error.min())
+    assert resampled_means(values > 0, 10, np.random.default_rng(1)).shape == (10, 2)
+
+
+def test_where_nothing_was_solved_the_time_to_solution_has_a_lower_bound():
+    residuals = traces(lambda arm, side: 0.1)
+    residuals = with_residuals(residuals, reference_energies(residuals, independent(residuals)))
+    times = solution_times(residuals.assign(solved=False), resamples=20, seed=0)
+    assert np.isinf(times[["tts", "ci_high"]]).all(axis=None)
+    share = 1 - np.exp(times["seconds"] * np.log(0.01) / times["ci_low"])  # that would take so long
+    assert ((1 - share) ** times["n"]).to_numpy() == pytest.approx(0.025)

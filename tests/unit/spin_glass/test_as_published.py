@@ -11,9 +11,39 @@ from tgn.spin_glass.as_published import (
     attention_target,
     clipped,
 )
-from tgn.spin_glass.langevin import Langevin, bond_energy, gradient, soft_energy
+from tgn.spin_glass.langevin import Langevin, bond_energy, gradient, normal, soft_energy
 
 SAMPLES = 16
+
+
+def one_step_in_numpy(state, arm, noise):
+    """Spins after a corrected Langevin step."""
+    slope = gradient(state.couplings, state.spins)
+    return state.spins + np.sqrt(2 * arm.temperature * arm.rate) * noise - arm.rate * slope
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_the_kernel_makes_the_step_that_the_formula_says(periodic):
+    model = EdwardsAnderson.draw((3, 4, 5), 2, disorder="gaussian", seed=0, periodic=periodic)
+    arm = Langevin(walkers=3)
+    state, copy = arm.start(model, seed=1), arm.start(model, seed=1)
+    noise = normal(copy.rngs, copy.spins.shape[1:])
+    expected = one_step_in_numpy(copy, arm, noise)
+    arm.advance(state, 1)
+    assert state.steps == 1
+    assert state.spins == pytest.approx(expected, abs=1e-5)
+    before = copy.lowest_energy
+    signs = np.where(expected < 0, np.float32(-1), np.float32(1))
+    lowest = np.minimum(before, bond_energy(copy.couplings, signs).min(axis=1))
+    assert state.lowest_energy == pytest.approx(lowest, abs=1e-3)
+
+
+def test_samples_of_the_soft_dynamics_are_independent():
+    model = EdwardsAnderson.draw(3, 3, disorder="gaussian", seed=0)
+    two = EdwardsAnderson(model.couplings[:2])
+    for arm in (Langevin(), PublishedLangevin()):
+        few, many = (arm.advance(arm.start(m, seed=1), 5000) for m in (two, model))
+        assert (few.spins == many.spins[:2]).all()
 
 
 def box(model):

@@ -21,7 +21,12 @@ SETTINGS = {
 ARMS = {
     "random_configurations": 8, "annealing": 8, "tempering": 8, "tempering_houdayer": 8,
     "tgn": 8, "tgn_gate_shut": 8, "langevin": 4, "attention_published": 4, "reference": 8,
+    "reference_again": 8,
 }  # fmt: skip
+
+
+def references(folder):
+    return [str(folder / f"{arm}.parquet") for arm in ("reference", "reference_again")]
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +37,11 @@ def folder(tmp_path_factory):
             arm=arm, trace=folder / f"{arm}.parquet", gates=folder / f"{arm}.gates.parquet",
             samples=samples, **SETTINGS,
         )  # fmt: skip
-    arms = [arm for arm in ARMS if arm != "reference"]
+    arms = [arm for arm in ARMS if not arm.startswith("reference")]
     summarise(
         traces=[folder / f"{arm}.parquet" for arm in arms],
         opening=[folder / f"{arm}.gates.parquet" for arm in arms],
-        reference=folder / "reference.parquet",
+        reference=references(folder),
         **{name: folder / f"{name}.parquet" for name in ("curves", "times", "fits", "gates")},
         statistics=folder / "statistics.json",
         samples=8, resamples=100, seed=3,
@@ -46,7 +51,8 @@ def folder(tmp_path_factory):
 
 def test_an_arm_covers_every_size_and_kind(folder):
     trace = pd.read_parquet(folder / "tgn.parquet")
-    assert len(trace) == 2 * 4 * 8 * 2
+    last = trace[trace["checkpoint"] == 1]
+    assert len(last.drop_duplicates(["disorder", "side", "sample"])) == len(last) == 2 * 4 * 8
     assert (trace.groupby(["disorder", "side", "sample"])["energy"].agg(np.ptp) >= 0).all()
     assert trace["energy"].between(-3, 0).all()
 
@@ -72,9 +78,10 @@ def test_residuals_are_never_below_the_reference(folder):
 
 def test_a_kept_reference_is_the_same_and_knows_its_samples(folder, tmp_path):
     table = tmp_path / "reference.csv"
-    keep_reference(trace=folder / "reference.parquet", table=table, seed=3)
+    keep_reference(traces=references(folder), table=table, seed=3)
     kept = read_reference(table, samples=8, seed=3)
-    fresh = read_reference(folder / "reference.parquet", samples=8, seed=3)
+    fresh = read_reference(references(folder), samples=8, seed=3)
+    assert set(kept["found"]) == {1, 2}
     pd.testing.assert_frame_equal(kept, fresh, check_dtype=False)
     for wrong in ({"samples": 9, "seed": 3}, {"samples": 8, "seed": 4}):
         with pytest.raises(ValueError, match=r"spin_glass\.reference to null"):

@@ -1,13 +1,17 @@
 """The runs behind figures 21 and 22 are planned from one section of the configuration."""
 
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from tgn.training import plan
+from tgn.training.run import best_rate, choose_rates
 
-SECTION = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())["language_model"]
+ROOT = Path(__file__).parents[3]
+SECTION = yaml.safe_load((ROOT / "config.yaml").read_text())["language_model"]
 
 
 def test_every_arm_has_its_seeds():
@@ -60,3 +64,30 @@ def test_planning_leaves_the_configuration_as_it_was():
     plan.runs(SECTION)
     plan.sweep(SECTION)
     assert yaml.safe_dump(SECTION) == before
+
+
+def test_the_kept_learning_rates_are_those_of_the_configured_sweep():
+    table = pd.read_csv(ROOT / SECTION["rates"])
+    for arm in SECTION["arms"]:
+        swept = table[table["arm"] == arm]
+        assert swept["rate"].tolist() == sorted(SECTION["rate_grid"])
+        assert best_rate(ROOT / SECTION["rates"], arm) == pytest.approx(
+            swept.loc[swept["validation_nats"].idxmin(), "rate"]
+        )
+        # a best rate at an end of the grid would ask for a wider one
+        assert swept["rate"].min() < best_rate(ROOT / SECTION["rates"], arm) < swept["rate"].max()
+
+
+def test_rates_are_chosen_by_validation_loss_arm_by_arm(tmp_path):
+    runs = {f"{arm}-{rate:g}": {"arm": arm, "rate": rate} for arm in "ab" for rate in (0.1, 0.2)}
+    for name, nats in zip(runs, (50, 40, 30, 60), strict=True):
+        (tmp_path / name).mkdir()
+        found = {"validation": {"nats": nats, "tokens": 10}}
+        (tmp_path / name / "evaluation.json").write_text(json.dumps(found))
+    table = tmp_path / "rates.csv"
+    choose_rates(
+        evaluated=[tmp_path / name / "evaluation.json" for name in runs], runs=runs, table=table
+    )
+    assert (best_rate(table, "a"), best_rate(table, "b")) == (0.2, 0.1)
+    with pytest.raises(ValueError, match="no learning rate for c"):
+        best_rate(table, "c")
