@@ -7,7 +7,7 @@ a learning rate to choose from. tgn.training.plan names them.
 LANGUAGE = config["language_model"]
 RUNS = language_plan.runs(LANGUAGE)
 SWEEP = language_plan.sweep(LANGUAGE)
-GATED = [f"{LANGUAGE['swept']}-0", f"{LANGUAGE['swept']}-penalty-0-0"]
+GATED = [f"{LANGUAGE['swept']}-0", "tgn_published-0"]
 TEXT_SOURCE = LANGUAGE["text"]["corpus"] or LANGUAGE["text"]["source"]
 LANGUAGE_LABEL = f"language models trained on {TEXT_SOURCE}"
 FIGURES.append("<results>/fig21.pdf")

@@ -25,6 +25,7 @@ from tgn.plots.style import (
     save,
 )
 from tgn.statistics import Statistic, read_statistics
+from tgn.training.plan import FLAT
 
 ARMS = {
     "tgn": Look("TGN", RED),
@@ -38,6 +39,7 @@ MODES = {
     "one": ("s", PURPLE, "open where g > 1/2, at g = 1 (published)"),
     "shuffled": ("x", GREY, "control: gates shuffled over tokens"),
 }
+RAMPS = {"fast": SKY, "slow": PURPLE}
 PUBLISHED_GATE = 0.09
 
 
@@ -72,9 +74,9 @@ def draw(
     penalty_panel(panels[0, 3], pd.read_parquet(penalties))
     ramp_panel(panels[1, 0], pd.read_parquet(ramps))
     hard = pd.read_parquet(gates)
-    hard_panel(panels[1, 1], hard[hard["run"] == f"{swept}-0"], "as trained")
+    hard_panel(panels[1, 1], hard[hard["run"] == f"{swept}-0"], "TGN")
     other = hard[hard["run"] != f"{swept}-0"]
-    hard_panel(panels[1, 2], other, "trained without penalty")
+    hard_panel(panels[1, 2], other, "TGN as published")
     time_panel(panels[1, 3], pd.read_parquet(timing))
     for letter, axes in zip("abcdefgh", panels.ravel(), strict=True):
         panel_letter(axes, letter)
@@ -163,15 +165,22 @@ def penalty_panel(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def ramp_panel(axes: Axes, rows: pd.DataFrame) -> None:
-    """Gate while the penalty goes up (full lines) and down (dashed), fast and slow."""
-    for color, (name, run) in zip((SKY, PURPLE), rows.groupby("run"), strict=False):
+    """Gate while the penalty goes up (full lines) and down (dashed), or stays."""
+    for name, run in rows.groupby("run"):
         speed = name.split("-ramp-")[1].split("-")[0]
         run = run.sort_values("step")
+        if speed == FLAT:
+            axes.plot(
+                run["penalty"], run["gate"], color=GREY, marker="_", markersize=9,
+                linestyle="none", label="penalty kept, as long as slow",
+            )  # fmt: skip
+            continue
         top = int(np.argmax(run["penalty"].to_numpy()))
         for part, style, way in ((run[: top + 1], "-", "up"), (run[top:], "--", "down")):
             curve(
                 axes, part["penalty"], part["gate"], part["low"], part["high"],
-                color=color, linestyle=style, marker=".", label=f"{speed}, {way}",
+                color=RAMPS.get(speed, BLACK), linestyle=style, marker=".",
+                label=f"{speed}, {way}",
             )  # fmt: skip
     axes.set(
         title="penalty ramped up and down", xlabel="penalty λ", ylabel="mean gate", xscale="log",
@@ -180,7 +189,7 @@ def ramp_panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.legend()
 
 
-def hard_panel(axes: Axes, rows: pd.DataFrame, trained: str) -> None:
+def hard_panel(axes: Axes, rows: pd.DataFrame, arm: str) -> None:
     """Cost of hard gates against the share of open tokens."""
     for mode, (marker, color, label) in MODES.items():
         part = rows[rows["mode"] == mode].sort_values("occupancy")
@@ -192,7 +201,7 @@ def hard_panel(axes: Axes, rows: pd.DataFrame, trained: str) -> None:
     axes.axhline(0, color=BLACK, linewidth=0.8)
     axes.axhspan(-0.01, 0.01, color=GREY, alpha=0.15, linewidth=0)
     axes.set(
-        title=f"hard gates, TGN {trained}", xlabel="share of open tokens (test)",
+        title=f"hard gates, {arm}", xlabel="share of open tokens (test)",
         ylabel="loss less that of soft gates (nats)", xscale="log",
     )  # fmt: skip
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")

@@ -11,13 +11,15 @@ from typing import Any
 
 Section = Mapping[str, Any]
 
+FLAT = "flat"  # the control of the ramps: as long, the penalty left as it is
+
 
 def runs(section: Section) -> dict[str, dict[str, Any]]:
     """Every run of the figures, by name, as arguments of :func:`tgn.training.run.train`.
 
     They are each arm with its seeds; the arm ``swept`` with each of the other ``penalties``; and,
     from that arm's first weights, a ramp of the penalty up and down at each of the ``ramps``,
-    whose lengths are fractions of a run.
+    whose lengths are fractions of a run, and the longest without any ramp, as their control.
     """
     swept, penalty = section["swept"], section["penalty"]
     planned = {
@@ -27,18 +29,12 @@ def runs(section: Section) -> dict[str, dict[str, Any]]:
     }
     for other in section["penalties"]:
         planned[f"{swept}-penalty-{other:g}-0"] = _run(section, swept, penalty=other)
+    low, high = penalty / section["ramp_factor"], penalty * section["ramp_factor"]
     for name, fraction in section["ramps"].items():
-        low, high = penalty / section["ramp_factor"], penalty * section["ramp_factor"]
-        ramp = _run(section, swept, penalty=[[0, low], [0.5, high], [1, low]])
-        _shorten(ramp["training"], fraction)
-        # an even number of intervals: one evaluation at the top, the others in pairs
-        intervals = section["ramp_evaluations"]
-        ramp["training"]["evaluate_every"] = max(1, round(ramp["training"]["steps"] / intervals))
-        ramp["training"]["steps"] = intervals * ramp["training"]["evaluate_every"]
-        # the penalty alone is to change, so the learning rate stays where it is
-        ramp["training"]["schedule"] = {"warmup": 0.0, "decay": 0.0}
-        ramp["start"] = f"{swept}-0"
-        planned[f"{swept}-ramp-{name}-0"] = ramp
+        up_and_down = [[0, low], [0.5, high], [1, low]]
+        planned[f"{swept}-ramp-{name}-0"] = _ramp(section, up_and_down, fraction)
+    longest = max(section["ramps"].values())
+    planned[f"{swept}-ramp-{FLAT}-0"] = _ramp(section, [[0, penalty], [1, penalty]], longest)
     return planned
 
 
@@ -52,6 +48,18 @@ def sweep(section: Section) -> dict[str, dict[str, Any]]:
     for run in planned.values():
         _shorten(run["training"], section["sweep_fraction"])
     return planned
+
+
+def _ramp(section: Section, penalty: list[list[float]], fraction: float) -> dict[str, Any]:
+    ramp = _run(section, section["swept"], penalty=penalty)
+    _shorten(ramp["training"], fraction)
+    # an even number of intervals: one evaluation at the top, the others in pairs
+    intervals = section["ramp_evaluations"]
+    ramp["training"]["evaluate_every"] = max(1, round(ramp["training"]["steps"] / intervals))
+    ramp["training"]["steps"] = intervals * ramp["training"]["evaluate_every"]
+    # the penalty alone is to change, so the learning rate stays where it is
+    ramp["training"]["schedule"] = {"warmup": 0.0, "decay": 0.0}
+    return ramp | {"start": f"{section['swept']}-0"}
 
 
 def _shorten(training: dict[str, Any], fraction: float) -> None:

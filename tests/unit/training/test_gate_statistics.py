@@ -112,21 +112,24 @@ def ramp(name, gates, steps):
     return table.assign(run=name, tokens=table["step"] * steps, penalty=0.001)
 
 
-def test_a_lag_is_no_hysteresis_and_a_loop_that_stays_is():
-    up, lag = np.array([0.4, 0.3, 0.2, 0.1]), 0.3
-    fast = ramp("fast", [*up, *(up[:3] * np.exp(-lag))[::-1]], 1)
-    lagging = ramp("slow", [*up, *(up[:3] * np.exp(-lag / 3))[::-1]], 3)
-    staying = ramp("slow", [*up, *(up[:3] * np.exp(-lag))[::-1]], 3)
-    for slow, beyond in ((lagging, 0.0), (staying, -0.2)):
-        found = by_id(statistics.ramp_statistics(pd.concat([fast, slow]), rng=rng(), resamples=200))
-        assert found["ramp_gap_fast"]["value"] == pytest.approx(-lag, abs=0.02)
-        row = found["ramp_gap_beyond_lag"]
+def test_a_drift_is_no_hysteresis_and_a_loop_is():
+    up, loop = np.array([0.4, 0.3, 0.2, 0.1]), 0.3
+    fast = ramp("tgn-ramp-fast-0", [*up, *up[2::-1]], 1)
+    slow = ramp("tgn-ramp-slow-0", [*up, *(up[:3] * np.exp(-loop))[::-1]], 3)
+    # penalty kept, the gate falls by as much between mirrored evaluations, or not at all
+    drifting = np.exp(-loop * np.array([-3, -2, -1, 0, 1, 2, 3]) / 4)
+    for flat, beyond in ((0.2 * drifting, 0.0), (np.full(7, 0.2), -loop)):
+        table = pd.concat([fast, slow, ramp("tgn-ramp-flat-0", flat, 3)])
+        found = by_id(statistics.ramp_statistics(table, rng=rng(), resamples=200))
+        assert found["ramp_gap_fast"]["value"] == pytest.approx(0, abs=0.02)
+        assert found["ramp_gap_slow"]["value"] == pytest.approx(-loop, abs=0.02)
+        row = found["ramp_gap_beyond_drift"]
         assert row["value"] == pytest.approx(beyond, abs=0.02)
         assert (row["ci_high"] < -0.1) == (beyond < 0)
 
 
 def test_a_ramp_without_a_top_is_refused():
-    table = ramp("slow", [0.4, 0.3, 0.2, 0.3], 3)
+    table = ramp("tgn-ramp-slow-0", [0.4, 0.3, 0.2, 0.3], 3)
     with pytest.raises(ValueError, match="odd number"):
         statistics.ramp_statistics(table, rng=rng(), resamples=200)
 

@@ -42,6 +42,9 @@ def test_ramps_go_up_and_down_and_meet_each_penalty_twice():
         (_, low), (middle, high), (_, end) = ramp["penalty"]
         assert (low, middle) == (end, 0.5)
         assert high / low == pytest.approx(SECTION["ramp_factor"] ** 2)
+    flat, slow = runs["tgn-ramp-flat-0"], runs["tgn-ramp-slow-0"]
+    assert {penalty for _, penalty in flat["penalty"]} == {SECTION["penalty"]}
+    assert flat["training"] == slow["training"]
 
 
 def test_matched_arms_name_the_model_they_equal():
