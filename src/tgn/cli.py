@@ -165,3 +165,7 @@ def _resources() -> Path:
         return _registry().parents[1] / "resources"
     except FileNotFoundError:
         return Path("resources")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
