@@ -102,6 +102,22 @@ def check_language_model(config):
         raise ValueError(
             f"language_model: {', '.join(unknown)} named; arms has {', '.join(arms)}"
         )
+    if arms[section["swept"]]["model"].get("mixer") != "gated":
+        raise ValueError(
+            f"language_model.swept: {section['swept']} has no gate; name an arm with mixer: gated"
+        )
+    if section["penalty"] in section["penalties"]:
+        raise ValueError(
+            f"language_model.penalties: {section['penalty']} is the penalty of every arm already"
+        )
+    if section["model"]["context"] not in section["time_contexts"]:
+        raise ValueError(
+            f"language_model.time_contexts: must have model.context, {section['model']['context']}"
+        )
+    if arms[section["swept"]].get("seeds", 1) < 2:
+        raise ValueError(
+            f"language_model.arms.{section['swept']}.seeds: at least 2, for their spread"
+        )
 
 
 def limit_memory():

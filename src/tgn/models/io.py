@@ -95,7 +95,8 @@ def describe(folder: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise ValueError(f"{folder} is not a model of ours: it has no {CONFIG}") from None
+        why = f"it has no {CONFIG}" if Path(folder).is_dir() else "there is no such folder"
+        raise ValueError(f"{folder} is not a model of ours: {why}") from None
     except ValueError:
         raise ValueError(f"{folder} is not a model of ours: {CONFIG} is not JSON") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

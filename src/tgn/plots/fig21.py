@@ -64,7 +64,7 @@ def draw(
     figure = plt.figure(figsize=(15, 7.6))
     any_record = next(iter(numbers.values()))
     figure.suptitle(
-        f"Gated attention in {any_record.model}: loss, gates and cost, with 95 % intervals",
+        f"Gated attention in {any_record.model}: loss, gates and cost",
         fontsize=11,
     )
     panels: Any = figure.subplots(2, 4)
@@ -150,7 +150,7 @@ def penalty_panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.plot(x, rows["gate"], color=RED, marker="o", linestyle="none", label="mean gate (left)")
     axes.axhline(PUBLISHED_GATE, color=BLACK, linestyle=":", linewidth=1)
     axes.set(
-        title="does the penalty set the gate?", xlabel="penalty λ (leftmost: 0)",
+        title="does the penalty set the gate?", xlabel="penalty λ in nats (leftmost: 0)",
         ylabel="final mean gate", xscale="log", yscale="log",
     )  # fmt: skip
     other = axes.twinx()
@@ -183,10 +183,10 @@ def ramp_panel(axes: Axes, rows: pd.DataFrame) -> None:
                 label=f"{speed}, {way}",
             )  # fmt: skip
     axes.set(
-        title="penalty ramped up and down", xlabel="penalty λ", ylabel="mean gate", xscale="log",
-        yscale="log",
+        title="penalty ramped up and down", xlabel="penalty λ in nats", ylabel="mean gate",
+        xscale="log", yscale="log",
     )  # fmt: skip
-    axes.legend()
+    axes.legend(handlelength=3)
 
 
 def hard_panel(axes: Axes, rows: pd.DataFrame, arm: str) -> None:

@@ -114,7 +114,13 @@ def summarise(
                 *loss_statistics(tested, swept, **common),
                 *gate_statistics(watched, swept, **common),
                 *ramp_statistics(watched, **common),
-                *hard_statistics(hardened[hardened["run"] == f"{swept}-0"], **common),
+                *(
+                    fields
+                    for run, table in hardened.groupby("run")
+                    for fields in hard_statistics(
+                        table, _name(runs[str(run)]["arm"], swept), **common
+                    )
+                ),
             )
         ],
     )
@@ -320,7 +326,7 @@ def seed_spread(by_arm: Sequence[NDArray]) -> tuple[float, int]:
     return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
 
 
-def widened(interval: Interval, spread: tuple[float, int], seeds: Sequence[int]) -> Interval:
+def widened(interval: Interval, spread: tuple[float, int], seeds: Sequence[float]) -> Interval:
     """An interval with what seeds add: Student's, of a mean or a difference of means over seeds.
 
     Raises
@@ -345,7 +351,7 @@ def gate_statistics(
     found = []
     gated = watched[(watched["kind"] == "arm") & watched["gate"].notna()]
     for arm, table in gated.groupby("arm"):
-        name = "tgn" if arm == swept else arm
+        name = _name(str(arm), swept)
         # (windows, seeds, evaluations)
         grids = np.stack(
             [
@@ -410,12 +416,18 @@ def _level_slope(
         return float(np.polyfit(x, np.log(gates.mean(axis=0) + TINY), 1)[0])
 
     interval = bootstrap_interval(grid.to_numpy(), slope, rng=rng, resamples=resamples)
+    own = final[(final["arm"] == swept) & (final["kind"] == "arm")]
+    by_seed = np.log(own.groupby("seed")["gate"].mean().to_numpy() + TINY)
+    # the variance of a slope is that of a point over the sum of squares of x
+    squares = float(((x - x.mean()) ** 2).sum())
+    interval = widened(interval, seed_spread([by_seed]), [squares])
     return {
         "id": "fig21.gate_level_slope",
         **_ends(interval),
         "n": len(grid),
         "unit": "",
-        "method": f"least squares over {len(x)} penalties, one seed; bootstrap over windows",
+        "method": f"least squares over {len(x)} penalties, one seed each; bootstrap over windows, "
+        f"and the spread of {len(by_seed)} seeds at one penalty",
     }
 
 
@@ -444,7 +456,7 @@ def ramp_statistics(
         "n": len(grids["slow"][0]),
         "unit": "nats",
         "method": "log gate, down less up, mean over penalties met on both ways; bootstrap over "
-        "validation windows, one seed",
+        "validation windows; one run each, whose own variation is not in the interval",
     }
     found = [
         {
@@ -476,7 +488,7 @@ def _branches(run: pd.DataFrame) -> tuple[NDArray, NDArray]:
 
 
 def hard_statistics(
-    hardened: pd.DataFrame, *, rng: np.random.Generator, resamples: int
+    hardened: pd.DataFrame, name: str, *, rng: np.random.Generator, resamples: int
 ) -> list[dict[str, Any]]:
     """What hard gates save and cost, at the fewest open tokens that cost under 1 % of perplexity.
 
@@ -490,10 +502,10 @@ def hard_statistics(
         "method": "chosen on the validation split, read on the test split; bootstrap over blocks",
     }
     found = []
-    for name, mode, wanted in (
+    for quantity, mode, wanted in (
         ("hard_gate", HARD, chosen),
         ("shuffled_gate", SHUFFLED, chosen),
-        ("published_threshold", ONE, None),
+        ("threshold", ONE, None),
     ):
         rows = test[(test["mode"] == mode)]
         rows = (
@@ -503,14 +515,19 @@ def hard_statistics(
         )
         cost = _cost(rows, soft, rng=rng, resamples=resamples)
         found.append(
-            {"id": f"fig21.{name}_cost", **_ends(cost), "unit": "nats per token", **common}
+            {
+                "id": f"fig21.{name}_{quantity}_cost",
+                **_ends(cost),
+                "unit": "nats per token",
+                **common,
+            }
         )
         if mode == HARD:
             # the whole split's share is a count, without sampling error of its own
             saved = 1 - float(rows["scores"].iloc[0])
             found.append(
                 {
-                    "id": "fig21.attention_scores_saved",
+                    "id": f"fig21.{name}_attention_scores_saved",
                     "value": saved,
                     "ci_low": saved,
                     "ci_high": saved,
@@ -574,6 +591,11 @@ def _cost(
         rng=rng,
         resamples=resamples,
     )
+
+
+def _name(arm: str, swept: str) -> str:
+    """What ids call an arm: the swept one is TGN."""
+    return "tgn" if arm == swept else arm
 
 
 def _final(watched: pd.DataFrame) -> pd.DataFrame:

@@ -18,8 +18,8 @@ def runs(section: Section) -> dict[str, dict[str, Any]]:
     """Every run of the figures, by name, as arguments of :func:`tgn.training.run.train`.
 
     They are each arm with its seeds; the arm ``swept`` with each of the other ``penalties``; and,
-    from that arm's first weights, a ramp of the penalty up and down at each of the ``ramps``,
-    whose lengths are fractions of a run, and the longest without any ramp, as their control.
+    from the trained weights of its seed 0, a ramp of the penalty up and down at each of the
+    ``ramps``, whose lengths are fractions of a run, and the longest without any ramp, as control.
     """
     swept, penalty = section["swept"], section["penalty"]
     planned = {

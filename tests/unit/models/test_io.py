@@ -56,7 +56,9 @@ def test_what_is_not_a_model_is_called_so(model, tmp_path):
         with pytest.raises(ValueError, match=message):
             io.load(tmp_path)
 
-    with pytest.raises(ValueError, match=r"nowhere is not a model of ours: it has no config\.json"):
+    with pytest.raises(
+        ValueError, match=r"nowhere is not a model of ours: there is no such folder"
+    ):
         io.load(tmp_path / "nowhere")
     fails("is not a model of ours: it has no config.json")
     config = tmp_path / "config.json"

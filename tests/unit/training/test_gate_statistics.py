@@ -100,11 +100,16 @@ def test_a_gate_that_opens_again_is_told_from_one_that_does_not(gates, reopening
 @pytest.mark.parametrize("slope", [0.0, -0.5])
 def test_the_slope_of_the_level_against_the_penalty(slope):
     table = pd.concat(
-        watched([0.5, 0.2 * s**slope], strength=s, kind="arm" if s == 0.002 else "penalty")
-        for s in (0.0002, 0.002, 0.02)
+        [
+            watched([0.5, 0.2 * s**slope], strength=s, kind="arm" if s == 0.002 else "penalty")
+            for s in (0.0002, 0.002, 0.02)
+        ]
+        + [watched([0.5, 0.2 * 0.002**slope], seed=1)]
     )
     found = by_id(statistics.gate_statistics(table, "tgn", rng=rng(), resamples=200))
-    assert found["gate_level_slope"]["value"] == pytest.approx(slope, abs=0.01)
+    row = found["gate_level_slope"]
+    assert row["value"] == pytest.approx(slope, abs=0.01)
+    assert row["ci_low"] < slope < row["ci_high"]
 
 
 def ramp(name, gates, steps):
@@ -149,11 +154,11 @@ def hardened(cost):
 
 def test_the_fewest_open_tokens_within_one_percent_are_chosen_on_validation():
     cost = {0.01: 0.05, 0.09: 0.009, 0.3: 0.001, 1.0: 0.0}
-    found = by_id(statistics.hard_statistics(hardened(cost), rng=rng(), resamples=200))
-    assert found["attention_scores_saved"]["value"] == pytest.approx(0.91)
-    assert found["hard_gate_cost"]["value"] == pytest.approx(0.009)
-    assert found["shuffled_gate_cost"]["value"] == pytest.approx(0.018)
-    assert found["published_threshold_cost"]["value"] == pytest.approx(0.5)
+    found = by_id(statistics.hard_statistics(hardened(cost), "tgn", rng=rng(), resamples=200))
+    assert found["tgn_attention_scores_saved"]["value"] == pytest.approx(0.91)
+    assert found["tgn_hard_gate_cost"]["value"] == pytest.approx(0.009)
+    assert found["tgn_shuffled_gate_cost"]["value"] == pytest.approx(0.018)
+    assert found["tgn_threshold_cost"]["value"] == pytest.approx(0.5)
 
 
 def test_time_saved_is_a_share_of_full_attention():
