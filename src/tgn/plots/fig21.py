@@ -36,7 +36,7 @@ ARMS = {
 }
 MODES = {
     "hard": ("o", RED, "open tokens keep their gate"),
-    "one": ("s", PURPLE, "open where g > 1/2, at g = 1 (published)"),
+    "one": ("s", PURPLE, "published: 1 where g > 1/2"),
     "shuffled": ("x", GREY, "control: gates shuffled over tokens"),
 }
 RAMPS = {"fast": SKY, "slow": PURPLE}
@@ -135,6 +135,7 @@ def difference_panel(axes: Axes, numbers: dict[str, Statistic]) -> None:
             textcoords="offset points", ha="center", fontsize=7,
         )  # fmt: skip
     axes.axvline(0, color=BLACK, linewidth=0.8)
+    axes.locator_params(axis="x", nbins=4)
     axes.set_yticks([-place for place in range(len(rivals))], [ARMS[arm].label for arm in rivals])
     axes.set(
         title="test loss of TGN less that of ...", xlabel="nats per token (below 0: TGN is better)",
@@ -172,7 +173,7 @@ def ramp_panel(axes: Axes, rows: pd.DataFrame) -> None:
         if speed == FLAT:
             axes.plot(
                 run["penalty"], run["gate"], color=GREY, marker="_", markersize=9,
-                linestyle="none", label="penalty kept, as long as slow",
+                linestyle="none", label="λ kept, as long as slow",
             )  # fmt: skip
             continue
         top = int(np.argmax(run["penalty"].to_numpy()))
@@ -186,7 +187,8 @@ def ramp_panel(axes: Axes, rows: pd.DataFrame) -> None:
         title="penalty ramped up and down", xlabel="penalty λ in nats", ylabel="mean gate",
         xscale="log", yscale="log",
     )  # fmt: skip
-    axes.legend(handlelength=3)
+    axes.set_ylim(top=axes.get_ylim()[1] * 40)  # room for the legend
+    axes.legend(handlelength=3, loc="upper left")
 
 
 def hard_panel(axes: Axes, rows: pd.DataFrame, arm: str) -> None:
@@ -205,7 +207,9 @@ def hard_panel(axes: Axes, rows: pd.DataFrame, arm: str) -> None:
         ylabel="loss less that of soft gates (nats)", xscale="log",
     )  # fmt: skip
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    axes.legend(title="band: 1 % of perplexity", title_fontsize=7)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.4 * (high - low))  # room for the legend
+    axes.legend(title="band: 1 % of perplexity", title_fontsize=7, loc="upper left")
 
 
 def time_panel(axes: Axes, rows: pd.DataFrame) -> None:
