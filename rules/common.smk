@@ -79,7 +79,7 @@ def check_names(config):
 
 
 def check_language_model(config):
-    """The text must be registered, and arms that are named must exist."""
+    """What would otherwise be found out only after the trainings: wrong names, and gaps in the plan."""
     section = config["language_model"]
     text, arms = section["text"], section["arms"]
     if (text["corpus"] is None) == (text["source"] is None):
