@@ -2,19 +2,49 @@
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel, OPTConfig, OPTForCausalLM
+from transformers import MambaConfig, MambaForCausalLM, OPTConfig, OPTForCausalLM
 
-from tgn.probing.adapters import adapt
+from tgn.probing.adapters import adapt, adapt_stacks
+
+
+def layer_of(model, weight):
+    """The linear layer that a view of its weights was taken from."""
+    storage = weight.untyped_storage().data_ptr()
+    (layer,) = (
+        module
+        for module in model.modules()
+        for parameter in module.parameters(recurse=False)
+        if parameter.untyped_storage().data_ptr() == storage
+    )
+    return layer
+
+
+def outputs_of(model, layers, tokens):
+    """What these layers put out, in one pass."""
+    outputs = []
+    hooks = [
+        layer.register_forward_hook(lambda module, args, output: outputs.append(output))
+        for layer in layers
+    ]
+    inputs = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
+    with torch.no_grad():
+        model(tokens, **inputs)
+    for hook in hooks:
+        hook.remove()
+    return outputs
+
+
+def silent(outputs):
+    """Whether every token is given the same: what the biases alone make."""
+    rows = (x.flatten(0, -2) for x in outputs)
+    return all(torch.allclose(x, x[:1].expand_as(x), atol=1e-6) for x in rows)
 
 
 def attention_output(adapter, layer, tokens):
-    outputs = []
-    attention = adapter.blocks[layer].attention
-    hook = attention.register_forward_hook(lambda module, args, output: outputs.append(output[0]))
-    with torch.no_grad():
-        adapter.body(tokens)
-    hook.remove()
-    return outputs[0]
+    (output,) = outputs_of(
+        adapter.model, [layer_of(adapter.model, adapter.projection(layer, "o"))], tokens
+    )
+    return output
 
 
 def test_zero_values_silence_attention_up_to_its_biases(model, tokens):
@@ -70,7 +100,6 @@ def test_the_value_of_one_head_reaches_only_its_own_output_columns(model, tokens
 def test_shapes_follow_the_heads(model):
     adapter = adapt(model)
     heads, width = adapter.heads, model.config.hidden_size
-    assert heads.query * heads.width == width
     assert len(adapter.blocks) == 3
     for which, count in (("q", heads.query), ("k", heads.key_value), ("v", heads.key_value)):
         assert adapter.projection(2, which).shape == (count, heads.width, width)
@@ -92,9 +121,47 @@ def test_post_norm_opt_is_recognised():
 
 
 def test_an_unknown_family_is_refused_by_name():
-    config = BertConfig(
-        vocab_size=32, hidden_size=12, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=12, is_decoder=True,
-    )  # fmt: skip
-    with pytest.raises(ValueError, match=r"'bert'.*gpt2"):
-        adapt(BertLMHeadModel(config))
+    config = MambaConfig(vocab_size=32, hidden_size=12, num_hidden_layers=1, state_size=2)
+    with pytest.raises(ValueError, match=r"'mamba'.*gpt2"):
+        adapt(MambaForCausalLM(config))
+
+
+def test_two_stacks_are_not_taken_for_one(tiny_model):
+    with pytest.raises(ValueError, match="encoder and a decoder"):
+        adapt(tiny_model("t5"))
+
+
+@pytest.mark.parametrize("kind", ["self", "cross"])
+def test_zero_values_silence_every_attention_of_every_family(any_model, tokens, kind):
+    for adapter in adapt_stacks(any_model).values():
+        if kind == "cross" and adapter.blocks[0].cross_attention is None:
+            continue
+        read = adapter.projection if kind == "self" else adapter.cross_projection
+        depth = range(len(adapter.blocks))
+        layers = [layer_of(any_model, read(layer, "o")) for layer in depth]
+        assert not silent(outputs_of(any_model, layers, tokens))
+        with torch.no_grad():
+            for layer in depth:
+                read(layer, "v").zero_()
+        assert silent(outputs_of(any_model, layers, tokens))
+
+
+def test_zero_output_maps_silence_every_mlp(any_model, tokens):
+    for adapter in adapt_stacks(any_model).values():
+        depth = range(len(adapter.blocks))
+        layers = [layer_of(any_model, adapter.mlp(layer)["output"]) for layer in depth]
+        assert not silent(outputs_of(any_model, layers, tokens))
+        with torch.no_grad():
+            for layer in depth:
+                adapter.mlp(layer)["output"].zero_()
+        assert silent(outputs_of(any_model, layers, tokens))
+
+
+def test_hidden_channels_follow_the_intermediate_and_the_gate(any_model):
+    for adapter in adapt_stacks(any_model).values():
+        matrices = adapter.mlp(1)
+        hidden, width = matrices["intermediate"].shape
+        assert (hidden, width) == (4 * width if hidden == 96 else 48, 24)
+        assert matrices["output"].shape == (width, hidden)
+        if "gate" in matrices:
+            assert matrices["gate"].shape == (hidden, width)

@@ -167,3 +167,9 @@ def test_post_norm_models_are_refused():
     )  # fmt: skip
     with pytest.raises(ValueError, match="post-norm"), ablated(adapt(OPTForCausalLM(config))):
         pass
+
+
+def test_sublayers_that_add_the_stream_themselves_are_refused(tiny_model):
+    adapter = adapt(tiny_model("bloom"))
+    with pytest.raises(ValueError, match=r"bloom.*add the residual"), ablated(adapter, mlp=False):
+        pass

@@ -71,10 +71,18 @@ def ablated(
     Raises
     ------
     ValueError
-        For a post-norm model, where removing the skip has no such meaning.
+        For a post-norm model, where removing the skip has no such meaning, and where the
+        sublayers add the residual stream themselves, so that hooks cannot tell the two apart.
     """
+    kind = adapter.model.config.model_type
     if not adapter.pre_norm:
-        raise ValueError("ablations are defined for pre-norm blocks; this model's are post-norm")
+        raise ValueError(
+            f"ablations are defined for pre-norm blocks; those of {kind} are post-norm"
+        )
+    if adapter.family.adds_input:
+        raise ValueError(
+            f"no ablations of {kind}: its sublayers add the residual stream themselves"
+        )
     with ExitStack() as changes:
         for layer, block in enumerate(adapter.blocks):
             if mixer is not None:
