@@ -30,15 +30,18 @@ def curves(found):
 
 @pytest.mark.parametrize("sigma", [0.02, 1.0, 300.0])
 def test_hundreds_of_thousands_of_levels_agree_with_the_exact_sum(sigma):
-    """Over six decades of temperature, through bins and level by level."""
+    """Over six decades of temperature, through bins and level by level.
+
+    Where one level holds all, what is left of entropy and specific heat is below the bins' error.
+    """
     levels = sigma * np.random.default_rng(0).standard_normal((300, 700))
     temperatures = sigma * np.geomspace(1e-4, 1e2, 25)
     found = np.array(curves(thermal_properties(levels, temperatures)))
     exact = np.array([summed(levels, t) for t in temperatures], float).T
     np.testing.assert_allclose(found[0], exact[0], rtol=1e-10, atol=1e-11 * sigma)
-    np.testing.assert_allclose(found[1], exact[1], rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(found[1], exact[1], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(found[2], exact[2], rtol=1e-12)
-    np.testing.assert_allclose(found[3], exact[3], rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(found[3], exact[3], rtol=1e-9, atol=1e-9)
 
 
 @settings(deadline=None)
