@@ -12,9 +12,9 @@ All is in float64 and relative to the lowest level, so that no exponential overf
 Levels by the hundred thousand at many temperatures: the levels are put into bins once, with the
 power sums of their places in them, and exp(-beta E) is expanded about the bins' centres. Narrow
 bins with few powers are quick to fill; many of them make one wide bin with many powers, and few of
-those are left to sum at each temperature. The terms left out are below 1e-11 of Z. A temperature so low
-that this would take more bins than there are levels is summed level by level, over those for which
-exp(-beta E) is not zero.
+those are left to sum at each temperature. The terms left out are below 1e-11 of Z. A temperature so
+low that this would take more bins than there are levels is summed level by level, over those for
+which exp(-beta E) is not zero.
 """
 
 from __future__ import annotations
