@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
@@ -37,6 +38,15 @@ def load_model(folder: str | Path) -> PreTrainedModel:
         folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
     )
     return model.eval()
+
+
+def load_body(folder: str | Path) -> PreTrainedModel:
+    """A model of any family without its head, in fp32 and evaluation mode; see :func:`load_model`.
+
+    Weights that are there only as a torch file are read as tensors alone, with no code in them.
+    """
+    _require_folder(folder)
+    return AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
