@@ -108,9 +108,9 @@ def extract_model_weights(
     Returns
     -------
     weights : ModelWeights
-        ``layer_i`` to ``self_attention.{query, key, value, output}`` and ``ffn.{intermediate, gate,
-        output}``; and ``embeddings.word``; ``encoder_layer_i`` and ``decoder_layer_i``, the latter with
-        ``cross_attention.*``, in a model of two stacks.
+        ``embeddings.word``, and ``layer_i`` to ``self_attention.{query, key, value, output}`` and
+        ``ffn.{intermediate, gate, output}``. In a model of two stacks ``encoder_layer_i`` and
+        ``decoder_layer_i``, the latter with ``cross_attention.*``.
     layer_info : dict
         ``model_type``, ``hidden_size``, ``num_layers``, ``parameters`` (without the embeddings of
         words) and ``skipped``, the parameters with two axes that have no name above.
