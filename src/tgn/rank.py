@@ -419,16 +419,42 @@ def marchenko_pastur(n_rows: int, n_columns: int, *, centre: Centre = "none") ->
         return expected
     longer = max(n_rows - (centre != "none"), n_columns)
     root = np.sqrt(n_values / longer)
-    # With lambda = 1 + root**2 - 2 root cos(theta) the density is (2/pi) sin(theta)**2 / lambda,
-    # smooth up to both edges, and its integral is elementary.
     theta = np.linspace(0.0, np.pi, 20_001)
-    angle = np.arctan2((1 + root) * np.sin(theta / 2), (1 - root) * np.cos(theta / 2))
-    cumulative = (1 + root**2) * theta + 2 * root * np.sin(theta) - 2 * (1 - root**2) * angle
-    cumulative /= 2 * np.pi * root**2
+    cumulative = _marchenko_pastur_cumulative(theta, root)
     quantiles = (np.arange(n_values)[::-1] + 0.5) / n_values
     eigenvalues = 1 + root**2 - 2 * root * np.cos(np.interp(quantiles, cumulative, theta))
     expected[:n_values] = np.sqrt(longer * eigenvalues)
     return expected
+
+
+def marchenko_pastur_cdf(eigenvalues: ArrayLike, aspect: float) -> Array:
+    """Share of the Marchenko-Pastur law below each eigenvalue, for entries of unit variance.
+
+    Parameters
+    ----------
+    eigenvalues : array of any shape
+        Of W W' / longer side, the shorter side being that of W W'.
+    aspect : float
+        Shorter over longer side, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the aspect is outside (0, 1].
+    """
+    if not 0 < aspect <= 1:
+        raise ValueError(f"aspect is shorter over longer side, in (0, 1], got {aspect}")
+    root = np.sqrt(aspect)
+    cosine = (1 + aspect - np.asarray(eigenvalues, dtype=np.float64)) / (2 * root)
+    return _marchenko_pastur_cumulative(np.arccos(np.clip(cosine, -1, 1)), root)
+
+
+def _marchenko_pastur_cumulative(theta: Array, root: float) -> Array:
+    """With lambda = 1 + root**2 - 2 root cos(theta) the density is (2/pi) sin(theta)**2 / lambda,
+    smooth up to both edges, and its integral is elementary."""
+    angle = np.arctan2((1 + root) * np.sin(theta / 2), (1 - root) * np.cos(theta / 2))
+    integral = (1 + root**2) * theta + 2 * root * np.sin(theta) - 2 * (1 - root**2) * angle
+    return integral / (2 * np.pi * root**2)
 
 
 def white_noise_profile(n_rows: int, n_columns: int, *, centre: Centre = "none") -> dict[str, Any]:
