@@ -33,6 +33,10 @@ include: "rules/data.smk"
 include: "rules/llm_rank.smk"
 include: "rules/spin_glass.smk"
 include: "rules/language_model.smk"
+include: "rules/convergence.smk"
+include: "rules/recall.smk"
+include: "rules/recall_tasks.smk"
+include: "rules/fmri.smk"
 include: "rules/claims.smk"
 
 
@@ -42,6 +46,10 @@ rule all:
     input:
         figures=FIGURES,
         claims="<results>/claims.json",
+
+
+onstart:
+    require_fmriprep({job.rule.name for job in workflow.dag.needrun_jobs()})
 
 
 announce()

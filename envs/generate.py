@@ -17,7 +17,7 @@ PYTHON = "3.11"
 # Which of the project's dependencies each environment holds; None: all of them.
 # `training` holds the kernels for GPUs as well, pinned in pyproject.toml.
 ENVIRONMENTS = {
-    "data": {"huggingface_hub", "jsonschema", "pooch", "pyyaml", "tqdm"},
+    "data": {"huggingface_hub", "jsonschema", "pyyaml", "requests", "tqdm"},
     "analysis": None,
     "training": None,
 }

@@ -28,6 +28,7 @@ rule fetch:
         call="tgn.sources:fetch_source",
         name=lambda wildcards: wildcards.source,
         entry=lambda wildcards: SOURCES[wildcards.source],
+        only=lambda wildcards: part_of(wildcards.source),
     script:
         "../workflow/scripts/call.py"
 

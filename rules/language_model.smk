@@ -1,12 +1,16 @@
 """Figure 21: text -> tokens -> <results>/language_model/{run}/ -> statistics.json -> fig21.pdf
 
 A run is one training: an arm with a seed, with another penalty, with a ramp of the penalty, or with
-a learning rate to choose from. tgn.training.plan names them.
+a learning rate to choose from. tgn.training.plan names them. Those of figure 22's convergence are
+trained here too, and those that both figures need once.
 """
 
 LANGUAGE = config["language_model"]
 RUNS = language_plan.runs(LANGUAGE)
-SWEEP = language_plan.sweep(LANGUAGE)
+SWEEPS = {
+    "language_model": language_plan.sweep(LANGUAGE),
+    "convergence": language_plan.convergence_sweep(LANGUAGE, config["convergence"]),
+}
 GATED = [f"{LANGUAGE['swept']}-0", "tgn_published-0"]
 TEXT_SOURCE = LANGUAGE["text"]["corpus"] or LANGUAGE["text"]["source"]
 LANGUAGE_LABEL = f"language models trained on {TEXT_SOURCE}"
@@ -111,18 +115,23 @@ rule language_model:
 rule language_model_rates:
     """Choose each arm's learning rate by its validation loss in a sweep of shorter runs."""
     input:
-        evaluated=expand("<results>/language_model/{run}/evaluation.json", run=SWEEP),
+        evaluated=lambda wildcards: expand(
+            "<results>/language_model/{run}/evaluation.json",
+            run=SWEEPS[wildcards.sweep],
+        ),
     output:
-        table="<results>/language_model/rates.csv",
+        table="<results>/{sweep}/rates.csv",
     log:
-        "logs/language_model_rates.log",
+        "logs/language_model_rates/{sweep}.log",
+    wildcard_constraints:
+        sweep="|".join(SWEEPS),
     conda:
         "../envs/analysis.yaml"
     resources:
         mem_mb=500,
     params:
         call="tgn.training.run:choose_rates",
-        runs=SWEEP,
+        runs=lambda wildcards: SWEEPS[wildcards.sweep],
     script:
         "../workflow/scripts/call.py"
 
@@ -197,7 +206,9 @@ rule fig21_statistics:
         hard=expand("<results>/fig21/{run}/hard_gates.parquet", run=GATED),
         times="<results>/fig21/times.parquet",
         tokens="<results>/language_model/tokens/counts.json",
-        code=library("statistics.py", "training/gate_statistics.py"),
+        code=library(
+            "statistics.py", "training/comparison.py", "training/gate_statistics.py"
+        ),
     output:
         curves="<results>/fig21/curves.parquet",
         penalties="<results>/fig21/penalties.parquet",

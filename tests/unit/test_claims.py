@@ -406,6 +406,14 @@ def test_a_missing_statistic_is_an_error_that_names_claim_and_id():
         judged(claim(controls={"fig0.effect": ["fig0.control"]}), stat(0.9, 1.0, 1.1))
 
 
+def test_below_its_least_scale_a_claim_does_without_a_missing_statistic():
+    the_claim = claim(controls={"fig0.effect": ["fig0.control"]}, least_scale="paper")
+    record = judged(the_claim, stat(0.9, 1.0, 1.1), scale="laptop")
+    assert record["verdict"] == NOT_TESTABLE
+    assert [row["id"] for row in record["ours"]] == ["fig0.effect"]
+    assert record["controls"] == []
+
+
 def test_a_wrong_parameter_is_an_error_that_names_the_claim():
     with pytest.raises(ValueError, match=r"claim tgn\.toy: .*side"):
         judged(claim(parameters={"side": "beside"}), stat(0.9, 1.0, 1.1))
@@ -730,6 +738,52 @@ def test_each_of_figure_5s_claims_can_fail(changes, claim_id, verdict):
     found = fig5(**changes)
     assert found.pop(claim_id) == verdict
     assert set(found.values()) == {YES}
+
+
+# --- every claim of the ledger -------------------------------------------------------------------
+
+
+def planted(claim: Claim, contrary: str | None = None) -> list[Statistic]:
+    """Numbers as the claim has them, and controls at nothing; one of them, if named, contrary."""
+    count = len(claim.statistics)
+    parameters = {
+        name: value if isinstance(value, list) else [value] * count
+        for name, value in claim.parameters.items()
+    }
+    numbers = {}
+    for i, id in enumerate(claim.statistics):
+        given = {name: values[i] for name, values in parameters.items()}
+        sign = -1 if (id == contrary) else 1
+        if claim.decision == "interval_excludes":
+            direction = -1 if given["side"] == "below" else 1
+            reach = 1 + 2 * given.get("smallest_effect", 0)
+            numbers[id] = given.get("bound", 0) + sign * direction * reach
+        elif claim.decision == "equivalence":
+            numbers[id] = given["target"] + (1 if sign > 0 else 1e4) * 0.1 * given["margin"]
+        elif claim.decision == "trend":
+            falling, flat = given["direction"] == "falling", given["direction"] == "flat"
+            numbers[id] = (0 if sign > 0 else 1e3) if flat else sign * (-1e3 if falling else 1e3)
+        elif claim.decision == "model_comparison":
+            numbers[id] = sign * 1e3
+        else:
+            raise NotImplementedError(claim.decision)
+    found = [stat(v - 1e-4, v, v + 1e-4, id=id, model="m") for id, v in numbers.items()]
+    rest = [id for id in claim.shown if id not in numbers]
+    bound = parameters.get("bound", [0])[0]
+    return found + [stat(bound - 1e-4, bound, bound + 1e-4, id=id, model="m") for id in rest]
+
+
+LEDGERS_CLAIMS = [replace(claim, models=()) for claim in read_claims(LEDGER)]
+
+
+@pytest.mark.parametrize("claim", LEDGERS_CLAIMS, ids=lambda claim: claim.id)
+def test_every_claim_can_be_reproduced_and_each_of_its_statistics_can_refute_it(claim):
+    def verdict(statistics):
+        return evaluate([claim], statistics, claim.least_scale)[0]["verdict"]
+
+    assert verdict(planted(claim)) == YES
+    for id in claim.statistics:
+        assert verdict(planted(claim, contrary=id)) == NO
 
 
 # --- the page ------------------------------------------------------------------------------------

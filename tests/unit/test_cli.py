@@ -46,6 +46,15 @@ def test_a_fixture_is_not_downloaded(registry, tmp_path, capsys):
     assert "the pipeline makes it" in capsys.readouterr().err
 
 
+def test_a_part_of_a_source_can_be_asked_for(registry, tmp_path, capsys):
+    (tmp_path / "r/gone").mkdir(parents=True)
+    (tmp_path / "r/gone/gone.txt").write_text("abc")  # there already, so nothing is downloaded
+    command = ["fetch", "gone", "--registry", registry, "--folder", str(tmp_path / "r"), "--only"]
+    assert main([*command, "sub-01/*", "--only", "gone*"]) == 0
+    assert main([*command, "sub-01/*"]) == 1
+    assert "no file matches sub-01/*" in capsys.readouterr().err
+
+
 def test_a_registry_that_is_not_there_is_named(tmp_path, capsys):
     assert main(["sources", "--registry", str(tmp_path / "none.yaml")]) == 1
     assert "none.yaml" in capsys.readouterr().err
@@ -54,7 +63,7 @@ def test_a_registry_that_is_not_there_is_named(tmp_path, capsys):
 def test_the_doctor_reports_versions_device_and_disk(tmp_path, capsys):
     assert main(["doctor", "--folder", str(tmp_path / "not" / "yet")]) == 0
     report = capsys.readouterr().out
-    for word in ("torch", "snakemake", "device", "free disk"):
+    for word in ("torch", "snakemake", "device", "containers", "free disk"):
         assert word in report
 
 

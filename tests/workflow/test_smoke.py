@@ -21,6 +21,8 @@ def test_every_promised_file_is_there(smoke_run):
     for name in (
         "fig8.pdf",
         "fig8.png",
+        "fig14.pdf",
+        "fig14.png",
         "fig21.pdf",
         "fig21.png",
         "claims.json",
@@ -32,7 +34,8 @@ def test_every_promised_file_is_there(smoke_run):
 
 
 @pytest.mark.parametrize(
-    "name", ["fig8/statistics", "fig5/statistics", "fig21/statistics", "fig21/timings"]
+    "name",
+    ["fig8/statistics", "fig5/statistics", "fig21/statistics", "fig21/timings", "fig14/statistics"],
 )
 def test_statistics_follow_the_contract(smoke_run, name):
     text = (results(smoke_run) / f"{name}.json").read_text()
@@ -184,3 +187,25 @@ def test_trained_models_generate_text(smoke_run):
     )  # fmt: skip
     assert run.stdout.startswith("a")
     assert len(run.stdout.strip()) > 1
+
+
+def test_a_planted_fall_of_the_rank_comes_through_images_confounds_and_cleaning(smoke_run):
+    """The planted common signal is nearly the global one, so little is left without that."""
+    ranks = pd.read_parquet(results(smoke_run) / "fig14/fixture/ranks.parquet")
+    chosen = ranks[(ranks["definition"] == "pearson") & (ranks["window"] == 0)]
+    table = chosen.pivot_table(index=["arm", "subject"], columns="state", values="rank")
+    assert len(table) == 4
+    assert (table["deep"] < table[["awake", "light", "recovery"]].min(axis=1)).all()
+    fall = (table["awake"] - table["deep"]).unstack("arm")
+    assert (fall["default"] > 2 * fall["gsr"]).all()
+
+
+def test_no_run_of_figure_14_is_shortened_in_silence(smoke_run):
+    folder = results(smoke_run) / "fmri/signals/fixture-atlas"
+    for path in (folder / "sub-01.json", folder / "sub-06.json"):
+        report = json.loads(path.read_text())
+        assert report["excluded"] is None
+        assert report["parcels"] == {"present": 16, "missing": {}}
+        for state, run in report["runs"].items():
+            with np.load(path.parents[1] / "default/fixture-atlas" / f"{path.stem}.npz") as stored:
+                assert len(stored[state]) == run["kept"] <= run["volumes"] == 120

@@ -108,7 +108,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.mixer_norm = nn.LayerNorm(config.width)
-        self.mixer = make_mixer(config)
+        self.mixer: Any = make_mixer(config)
         self.mlp_norm = nn.LayerNorm(config.width)
         self.up = nn.Linear(config.width, config.mlp_width)
         self.down = nn.Linear(config.mlp_width, config.width)
@@ -120,6 +120,9 @@ class Block(nn.Module):
         y, gate = self.mixer(self.mixer_norm(x), cache, hard)
         x = x + y
         return x + self.dropout(self.down(F.gelu(self.up(self.mlp_norm(x))))), gate
+
+    def new_cache(self, batch: int, device: torch.device, dtype: torch.dtype) -> Any:
+        return self.mixer.new_cache(batch, device, dtype)
 
 
 class PublishedDecoder(nn.Module):

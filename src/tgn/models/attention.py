@@ -46,6 +46,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width, bias=False)
         self.gain = nn.Parameter(torch.ones(self.heads, 1))
         table = rotary_table(config.context, self.channels)
+        if not config.rotary:
+            table = table[:1].expand_as(table)  # all as at position 0, which is not turned
         self.register_buffer("rotations", table, persistent=False)
 
     def forward(

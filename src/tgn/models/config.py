@@ -44,8 +44,11 @@ class ModelConfig:
     state_size : int
         States of each channel in a Mamba mixer.
     short_convolution : bool
-        Whether gru and mingru read their input through a causal convolution over 4 tokens, as
-        Mamba always does.
+        Whether the mixer of every block reads its input through a causal convolution over 4
+        tokens, as Mamba, in itself, always does.
+    rotary : bool
+        Whether attention knows positions, by rotation. Without, it knows no order but that of the
+        causal mask and of a short convolution.
     tied : bool
         Whether the output head is the token embedding. With small models it is a large share of
         the parameters (half of them at vocabulary 4096, width 128, 4 layers), which blocks use
@@ -77,6 +80,7 @@ class ModelConfig:
     gate_bias: float = 0.0
     state_size: int = 16
     short_convolution: bool = False
+    rotary: bool = True
     tied: bool = True
     dropout: float = 0.0
     recipe: str = "ours"
@@ -150,7 +154,9 @@ class ModelConfig:
             raise ValueError(
                 "recipe as_published knows the mixers attention, gru and gated with inertial: gru"
             )
-        ours = ("wiring", "gate", "gate_form", "gate_bias", "short_convolution", "tied")
+        ours = (
+            "wiring", "gate", "gate_form", "gate_bias", "short_convolution", "rotary", "tied",
+        )  # fmt: skip
         defaults = {field.name: field.default for field in fields(self)}
         if changed := [name for name in ours if getattr(self, name) != defaults[name]]:
             raise ValueError(f"recipe as_published has no choice of {', '.join(changed)}")

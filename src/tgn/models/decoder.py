@@ -15,7 +15,7 @@ from tgn.models.gated import Gated, make_gate
 from tgn.models.hard_attention import HardGate
 from tgn.models.head import cross_entropy
 from tgn.models.mamba import Mamba
-from tgn.models.recurrent import GRU, MinGRU
+from tgn.models.recurrent import GRU, MinGRU, ShortConvolution
 
 
 class Output(NamedTuple):
@@ -75,20 +75,31 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + mixer(norm(x)), then x + MLP(norm(x))."""
+    """x + mixer(norm(x)), then x + MLP(norm(x)). A short convolution may stand before the mixer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.mixer = make_mixer(config)
+        self.convolution = ShortConvolution(config.width) if config.short_convolution else None
+        self.mixer: Any = make_mixer(config)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self, x: Tensor, cache: Any = None, hard: HardGate | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        y, gate = self.mixer(norm(x), cache, hard)
+        z = norm(x)
+        if self.convolution is not None:
+            z = self.convolution(z, cache)
+        y, gate = self.mixer(z, cache, hard)
         x = x + self.dropout(y)
         return x + self.dropout(self.mlp(norm(x))), gate
+
+    def new_cache(self, batch: int, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """The mixer's cache, with the convolution's in it."""
+        cache = self.mixer.new_cache(batch, device, dtype)
+        if self.convolution is not None:
+            cache |= self.convolution.new_cache(batch, device, dtype)
+        return cache
 
 
 class Decoder(nn.Module):
@@ -174,5 +185,5 @@ def new_cache(blocks: nn.ModuleList, batch: int) -> list[Any]:
     device, dtype = weight.device, weight.dtype
     if torch.is_autocast_enabled(device.type):
         dtype = torch.get_autocast_dtype(device.type)
-    mixers: list[Any] = [block.mixer for block in blocks]
-    return [mixer.new_cache(batch, device, dtype) for mixer in mixers]
+    parts: list[Any] = list(blocks)
+    return [part.new_cache(batch, device, dtype) for part in parts]

@@ -18,15 +18,14 @@ class Recurrent(nn.Module):
     """What the recurrent mixers share.
 
     A subclass computes ``recur(x, h0) -> h``, with x (B, T, d), h (B, T, inner), and h0 (B, inner)
-    or None. Caches hold the last state, and the last inputs if there is a short convolution.
+    or None. Caches hold the last state.
     """
 
     out: nn.Module
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.width = self.inner = config.width
-        self.convolution = ShortConvolution(config.width) if config.short_convolution else None
+        self.inner = config.width
         self.out = nn.Linear(self.inner, config.width, bias=False)
 
     def forward(
@@ -37,8 +36,6 @@ class Recurrent(nn.Module):
 
     def state(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """The state after each token, (B, T, inner): what a gate reads."""
-        if self.convolution is not None:
-            x = self.convolution(x, cache)
         h = self.recur(x, None if cache is None else cache["state"])
         if cache is not None:
             cache["state"].copy_(h[:, -1])
@@ -50,13 +47,9 @@ class Recurrent(nn.Module):
     def new_cache(
         self, batch: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32
     ) -> Cache:
-        """Zeros: what was before the first token. The state is never in half precision."""
+        """A state of zeros, never in half precision."""
         wide = torch.promote_types(dtype, torch.float32)
-        cache = {"state": torch.zeros(batch, self.inner, device=device, dtype=wide)}
-        if self.convolution is not None:
-            shape = (batch, TAPS - 1, self.width)
-            cache["inputs"] = torch.zeros(shape, device=device, dtype=dtype)
-        return cache
+        return {"state": torch.zeros(batch, self.inner, device=device, dtype=wide)}
 
 
 class GRU(Recurrent):
@@ -113,3 +106,10 @@ class ShortConvolution(nn.Module):
             cache["inputs"].copy_(padded[:, -(TAPS - 1) :])
         steps = x.shape[1]
         return sum(tap * padded[:, k : k + steps] for k, tap in enumerate(self.taps))
+
+    def new_cache(
+        self, batch: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+    ) -> Cache:
+        """The inputs before the first token: zeros."""
+        shape = (batch, TAPS - 1, self.taps.shape[1])
+        return {"inputs": torch.zeros(shape, device=device, dtype=dtype)}

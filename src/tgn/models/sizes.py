@@ -52,6 +52,7 @@ def flops_per_token(config: ModelConfig, context: int, occupancy: float = 1.0) -
         block: Any = build(config).blocks[0]
     keys = (context + 1) / 2  # on average
     multiplications: float = _weights(block) + _scan(config)
+    multiplications += TAPS * config.width * config.short_convolution
     if config.attends:
         attention = block.mixer.geometric if config.mixer == "gated" else block.mixer
         for_queries = _weights(attention.out) + 2 * keys * config.width
@@ -124,10 +125,9 @@ def _weights(part: nn.Module) -> int:
 
 
 def _scan(config: ModelConfig) -> int:
-    """Multiplications a token in the scan and the short convolution of a recurrent mixer."""
+    """Multiplications a token in the scan of a recurrent mixer, and in Mamba's convolution."""
     name = config.inertial if config.mixer == "gated" else config.mixer
     if name == "mamba":
         inner = EXPANSION * config.width
         return inner * (3 * config.state_size + TAPS)
-    convolution = TAPS * config.width if config.short_convolution else 0
-    return convolution * (name != "attention") + 2 * config.width * (name == "mingru")
+    return 2 * config.width * (name == "mingru")

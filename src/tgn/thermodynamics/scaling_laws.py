@@ -155,9 +155,13 @@ def bootstrap_exponent(
     Raises
     ------
     ValueError
-        As :func:`fit_power_law`.
+        As :func:`fit_power_law`, and if fewer than three x differ.
     """
     u, v = _logarithms(x, y)
+    if len(np.unique(u)) < LEAST_POINTS:
+        raise ValueError(
+            f"x: a slope over resamples takes at least {LEAST_POINTS} different values"
+        )
     slopes: list[float] = []
     while len(slopes) < resamples:
         chosen = rng.integers(len(u), size=len(u))
@@ -207,15 +211,7 @@ def collapse(
     """
     if len(curves) < LEAST_POINTS:
         raise ValueError(f"curves: a collapse takes at least three sizes, got {len(curves)}")
-    if critical_temperature <= 0 or min(curves) <= 0:
-        raise ValueError("critical_temperature and sizes must be positive")
-    sizes = np.array(list(curves), float)
-    points = []
-    for size, (temperatures, values) in curves.items():
-        t, y = checked_levels(temperatures, "curves"), checked_levels(values, "curves")
-        if len(t) != len(y) or (np.diff(t) <= 0).any():
-            raise ValueError(f"curves[{size}]: temperatures must rise and be as many as the values")
-        points.append(((t - critical_temperature) / critical_temperature, y))
+    sizes, points = _checked_curves(curves, critical_temperature)
 
     def optimum(chosen: Sequence[int], at: Array) -> tuple[Array, float]:
         def cost(theta: Array) -> float:
@@ -244,6 +240,47 @@ def collapse(
         float(null.mean()) if permutations else np.nan,
         float((1 + (null <= spread).sum()) / (permutations + 1)),
     )
+
+
+def rescaled(
+    curves: Mapping[float, tuple[ArrayLike, ArrayLike]],
+    critical_temperature: float,
+    nu: float,
+    beta: float,
+) -> tuple[dict[float, tuple[Array, Array]], float]:
+    """The curves by size as given exponents rescale them, and their spread as in :class:`Collapse`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two sizes, nu is not positive, and as :func:`collapse`.
+    """
+    if len(curves) < 2:
+        raise ValueError(f"curves: there is nothing to collapse of {len(curves)} sizes")
+    if not nu > 0:
+        raise ValueError(f"nu must be positive, got {nu}")
+    sizes, points = _checked_curves(curves, critical_temperature)
+    scaled = {
+        size: (t * size ** (1 / nu), y * size ** (beta / nu))
+        for size, (t, y) in zip(curves, points, strict=True)
+    }
+    return scaled, _spread(points, sizes, nu, beta)
+
+
+def _checked_curves(
+    curves: Mapping[float, tuple[ArrayLike, ArrayLike]], critical_temperature: float
+) -> tuple[Array, list[tuple[Array, Array]]]:
+    """Sizes, and of each reduced temperatures and values."""
+    if not (critical_temperature > 0 and min(curves) > 0):
+        raise ValueError("critical_temperature and sizes must be positive")
+    points: list[tuple[Array, Array]] = []
+    for size, (temperatures, values) in curves.items():
+        t, y = checked_levels(temperatures, "curves"), checked_levels(values, "curves")
+        if len(t) != len(y) or (np.diff(t) <= 0).any():
+            raise ValueError(f"curves[{size}]: temperatures must rise and be as many as the values")
+        points.append(((t - critical_temperature) / critical_temperature, y))
+    sizes: Array = np.array(list(curves), np.float64)
+    return sizes, points
 
 
 def _spread(points: list[tuple[Array, Array]], sizes: Array, nu: float, beta: float) -> float:

@@ -157,7 +157,7 @@ def tail(found: ArrayLike) -> Tail:
     law = fit.power_law
     return Tail(
         alpha=float(law.alpha),
-        alpha_error=float(law.sigma),
+        alpha_error=float(law.standard_err),
         start=float(fit.xmin),
         n=int((values >= fit.xmin).sum()),
         distance=float(law.D),

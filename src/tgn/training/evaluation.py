@@ -218,14 +218,7 @@ def per_window(
         If not even one window fits, or a loss is not finite.
     """
     tokens = np.asarray(tokens)
-    fitting = (len(tokens) - 1) // context
-    if fitting < 1:
-        raise ValueError(
-            f"the text has {len(tokens)} tokens; a window of {context} needs {context + 1}: lower "
-            "`context` or take a larger text"
-        )
-    chosen = np.linspace(0, fitting - 1, min(windows, fitting)).round().astype(np.int64)
-    starts = chosen * context
+    starts = window_starts(len(tokens), context, windows)
     parts = []
     with _evaluating(model):
         for rows, nats, gates in _passes(
@@ -239,6 +232,17 @@ def per_window(
                     part[f"gate_{layer}"] = mean
             parts.append(part)
     return pd.concat(parts, ignore_index=True)
+
+
+def window_starts(tokens: int, context: int, windows: int) -> NDArray[np.int64]:
+    """Where the windows of :func:`per_window` begin in a split of so many tokens."""
+    fitting = (tokens - 1) // context
+    if fitting < 1:
+        raise ValueError(
+            f"the text has {tokens} tokens; a window of {context} needs {context + 1}: lower "
+            "`context` or take a larger text"
+        )
+    return np.linspace(0, fitting - 1, min(windows, fitting)).round().astype(np.int64) * context
 
 
 def _passes(
@@ -336,16 +340,22 @@ def gate_table(
     return pd.DataFrame(columns)
 
 
-def unigram_nats(train: ArrayLike, tokens: ArrayLike, vocabulary: int) -> float:
-    """Mean nats a token of guessing each token by its frequency in the train split.
+def unigram_nats(train: ArrayLike, vocabulary: int) -> NDArray[np.float64]:
+    """Nats of each token of the vocabulary, guessed by its frequency in the train split.
 
-    Counts are raised by one, so that no token is impossible. A model that is not below this value
-    has learned nothing from the order of tokens. With ``tokens = train`` it is the entropy of the
-    token stream, but for the raised counts.
+    Counts are raised by one, so that no token is impossible. A model whose mean loss is not below
+    that of this guess, on the same text, has learned nothing from the order of tokens.
     """
     counts = _counts(train, vocabulary) + 1
-    seen = _counts(tokens, vocabulary)
-    return float(seen @ np.log(counts.sum() / counts) / seen.sum())
+    return np.log(counts.sum() / counts)
+
+
+def unigram_entropy(tokens: ArrayLike) -> float:
+    """Entropy of the frequencies of tokens, in nats."""
+    tokens = np.asarray(tokens)
+    counts = _counts(tokens, int(tokens.max()) + 1)
+    shares = counts[counts > 0] / len(tokens)
+    return float(-(shares @ np.log(shares)))
 
 
 def _counts(tokens: ArrayLike, vocabulary: int) -> NDArray[np.int64]:

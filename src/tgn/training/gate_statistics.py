@@ -1,23 +1,18 @@
 """From training runs to the curves and statistics of figure 21.
 
-Two kinds of chance make a number uncertain, and both are in its interval: which text a model was
-evaluated on, by a bootstrap over blocks of the test split or windows of the validation split; and
-the seed of the run, by the spread of the arms that were trained more than once. The two half-widths
-add up in squares. Arms are compared on the same blocks and windows.
+Intervals hold text and seeds, as :mod:`tgn.training.comparison` says.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from tgn.files import replacing
 from tgn.statistics import (
@@ -27,15 +22,22 @@ from tgn.statistics import (
     bootstrap_interval,
     write_statistics,
 )
-from tgn.text.tokens import open_tokens
-from tgn.training import evaluation
+from tgn.training.comparison import (
+    Runs,
+    by_arm,
+    by_run,
+    compare,
+    ends,
+    seed_spread,
+    targets_of,
+    unigram_nats,
+    widened,
+)
 from tgn.training.gate_dynamics import HARD, ONE, PUBLISHED_THRESHOLD, SHUFFLED, SOFT
 from tgn.training.plan import FLAT
 
 TOLERANCE = 0.01  # what a hard gate may cost: nats, so 1 % of the perplexity
 TINY = 1e-12  # keeps the logarithm of a gate finite
-
-Runs = Mapping[str, Mapping[str, Any]]
 
 
 def summarise(
@@ -86,8 +88,8 @@ def summarise(
         What was measured, for the statistics.
     """
     rng = np.random.default_rng(seed)
-    watched = _by_run(trajectories, runs)
-    tested = _by_run(blocks, runs)
+    watched = by_run(trajectories, runs)
+    tested = by_run(blocks, runs)
     hardened = pd.concat(
         [pd.read_parquet(path).assign(run=Path(path).parent.name) for path in hard],
         ignore_index=True,
@@ -128,25 +130,6 @@ def summarise(
         timings,
         [Statistic(**fields, **about) for fields in time_statistics(measured, context, **common)],
     )
-
-
-def _by_run(paths: Sequence[str], runs: Runs) -> pd.DataFrame:
-    """Tables of runs in one, with columns run, arm, seed, penalty and kind (arm, penalty, ramp)."""
-    parts = []
-    for path in paths:
-        name = Path(path).parent.name
-        run = runs[name]
-        ramped = not isinstance(run["penalty"], int | float)
-        parts.append(
-            pd.read_parquet(path).assign(
-                run=name,
-                arm=run["arm"],
-                seed=run["seed"],
-                kind="ramp" if ramped else "penalty" if "-penalty-" in name else "arm",
-                strength=np.nan if ramped else run["penalty"],
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
 
 
 # --- tables of the panels
@@ -253,105 +236,70 @@ def loss_statistics(
 ) -> list[dict[str, Any]]:
     """Test losses of arms, and differences of TGN to each of them."""
     arms = tested[tested["kind"] == "arm"]
-    losses = {
-        arm: table.pivot(index="block", columns="seed", values="nats").to_numpy()
-        for arm, table in arms.groupby("arm")
+    losses, targets = by_arm(arms, "block"), targets_of(arms, "block")
+    levels, differences = compare(
+        losses,
+        targets,
+        [(swept, arm) for arm in losses if arm != swept],
+        rng=rng,
+        resamples=resamples,
+    )
+    common = {
+        "n": len(targets),
+        "unit": "nats per token",
+        "method": "mean over the test split; bootstrap over blocks of four contexts, and spread of "
+        "seeds",
     }
-    targets = arms.drop_duplicates("block").sort_values("block")["targets"].to_numpy()
-    spread = seed_spread([nats.sum(axis=0) / targets.sum() for nats in losses.values()])
-    method = "mean over the test split; bootstrap over blocks of four contexts, and spread of seeds"
-    common = {"n": len(targets), "unit": "nats per token", "method": method}
-
-    def mean(nats: NDArray, targets: NDArray) -> float:
-        return nats.mean(axis=1).sum() / targets.sum()
-
-    found = []
-    for arm, nats in losses.items():
-        seeds = nats.shape[1]
-        interval = bootstrap_interval((nats, targets), mean, rng=rng, resamples=resamples)
-        found.append(
-            {"id": f"fig21.{arm}_loss", **common, **_ends(widened(interval, spread, [seeds]))}
-        )
-        if arm == swept:
-            continue
-        interval = bootstrap_interval(
-            (losses[swept], nats, targets),
-            lambda ours, theirs, targets: mean(ours, targets) - mean(theirs, targets),
-            rng=rng,
-            resamples=resamples,
-        )
-        counts = [losses[swept].shape[1], seeds]
-        found.append(
+    return [
+        *(
+            {"id": f"fig21.{_name(arm, swept)}_loss", **common, **ends(interval)}
+            for arm, interval in levels.items()
+        ),
+        *(
             {
                 "id": f"fig21.tgn_minus_{arm}",
                 **common,
-                **_ends(widened(interval, spread, counts)),
+                **ends(interval),
                 "controls": [arm],
-                "note": f"seeds: {counts[0]} and {counts[1]}",
+                "note": f"seeds: {losses[swept].shape[1]} and {losses[arm].shape[1]}",
             }
-        )
-    return found
+            for (_, arm), interval in differences.items()
+        ),
+    ]
 
 
 def unigram_statistic(folder: Path) -> dict[str, Any]:
     """Test loss of guessing tokens by their frequency: above it nothing was learnt."""
-    counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
-    train, test = open_tokens(folder, "train"), open_tokens(folder, "test")
+    nats = unigram_nats(folder, "test")
     return {
         "id": "fig21.unigram_loss",
-        "value": evaluation.unigram_nats(train, test, counts["vocabulary"]),
+        "value": float(nats.mean()),
         "ci_low": None,
         "ci_high": None,
-        "n": len(test),
+        "n": len(nats),
         "unit": "nats per token",
         "method": "frequencies of the train split, counts raised by one, on the whole test split",
     }
 
 
-def seed_spread(by_arm: Sequence[NDArray]) -> tuple[float, int]:
-    """Pooled standard deviation over seeds, and its degrees of freedom.
-
-    Parameters
-    ----------
-    by_arm
-        For each arm, a number for each seed.
-
-    Examples
-    --------
-    >>> seed_spread([np.array([1.0, 3.0]), np.array([5.0])])
-    (1.4142135623730951, 1)
-    """
-    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in by_arm)
-    freedom = sum(len(values) - 1 for values in by_arm)
-    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
-
-
-def widened(interval: Interval, spread: tuple[float, int], seeds: Sequence[float]) -> Interval:
-    """An interval with what seeds add: Student's, of a mean or a difference of means over seeds.
-
-    Raises
-    ------
-    ValueError
-        If no arm had two seeds.
-    """
-    deviation, freedom = spread
-    if not freedom:
-        raise ValueError("no arm was trained with two seeds, so their spread is unknown")
-    margin = student.ppf(0.975, freedom) * deviation * math.sqrt(sum(1 / n for n in seeds))
-    value, low, high = interval
-    return Interval(
-        value, value - math.hypot(value - low, margin), value + math.hypot(high - value, margin)
-    )
-
-
 def gate_statistics(
     watched: pd.DataFrame, swept: str, *, rng: np.random.Generator, resamples: int
 ) -> list[dict[str, Any]]:
-    """Where the gates end, how deep they fell and how far they opened again."""
+    """Levels of the gates, and how they follow the penalty."""
+    arms = watched[watched["kind"] == "arm"]
+    named = arms.assign(arm=arms["arm"].map(lambda arm: _name(arm, swept)))
+    return [
+        *level_statistics(named, "fig21", rng=rng, resamples=resamples),
+        _level_slope(watched, swept, rng=rng, resamples=resamples),
+    ]
+
+
+def level_statistics(
+    watched: pd.DataFrame, figure: str, *, rng: np.random.Generator, resamples: int
+) -> list[dict[str, Any]]:
+    """Where the gates of arms end, how deep they fell and how far they opened again."""
     found = []
-    gated = watched[(watched["kind"] == "arm") & watched["gate"].notna()]
-    for arm, table in gated.groupby("arm"):
-        name = _name(str(arm), swept)
+    for arm, table in watched[watched["gate"].notna()].groupby("arm"):
         # (windows, seeds, evaluations)
         grids = np.stack(
             [
@@ -373,8 +321,8 @@ def gate_statistics(
                 note = f"by seed: {', '.join(f'{value:.2f}' for value in by_seed)}"
             found.append(
                 {
-                    "id": f"fig21.{name}_{quantity}",
-                    **_ends(interval),
+                    "id": f"{figure}.{arm}_{quantity}",
+                    **ends(interval),
                     "n": len(grids),
                     "unit": "nats",
                     "method": "validation windows, bootstrap; the lowest evaluation is chosen on "
@@ -382,7 +330,7 @@ def gate_statistics(
                     "note": note,
                 }
             )
-    return [*found, _level_slope(watched, swept, rng=rng, resamples=resamples)]
+    return found
 
 
 def _log_final(gates: NDArray) -> float:
@@ -423,7 +371,7 @@ def _level_slope(
     interval = widened(interval, seed_spread([by_seed]), [squares])
     return {
         "id": "fig21.gate_level_slope",
-        **_ends(interval),
+        **ends(interval),
         "n": len(grid),
         "unit": "",
         "method": f"least squares over {len(x)} penalties, one seed each; bootstrap over windows, "
@@ -461,7 +409,7 @@ def ramp_statistics(
     found = [
         {
             "id": f"fig21.ramp_gap_{name}",
-            **_ends(bootstrap_interval(grid, gap, rng=rng, resamples=resamples)),
+            **ends(bootstrap_interval(grid, gap, rng=rng, resamples=resamples)),
             **common,
         }
         for name, grid in grids.items()
@@ -472,7 +420,7 @@ def ramp_statistics(
         rng=rng,
         resamples=resamples,
     )
-    return [*found, {"id": "fig21.ramp_gap_beyond_drift", **_ends(beyond), **common}]
+    return [*found, {"id": "fig21.ramp_gap_beyond_drift", **ends(beyond), **common}]
 
 
 def _branches(run: pd.DataFrame) -> tuple[NDArray, NDArray]:
@@ -517,7 +465,7 @@ def hard_statistics(
         found.append(
             {
                 "id": f"fig21.{name}_{quantity}_cost",
-                **_ends(cost),
+                **ends(cost),
                 "unit": "nats per token",
                 **common,
             }
@@ -570,7 +518,7 @@ def time_statistics(
         found.append(
             {
                 "id": f"fig21.attention_time_saved_{name}",
-                **_ends(interval),
+                **ends(interval),
                 "n": len(grid),
                 "unit": "share",
                 "method": f"medians at {length} tokens, {share:g} of them open, against causal "
@@ -601,7 +549,3 @@ def _name(arm: str, swept: str) -> str:
 def _final(watched: pd.DataFrame) -> pd.DataFrame:
     """The rows of each run's last evaluation."""
     return watched[watched["step"] == watched.groupby("run")["step"].transform("max")]
-
-
-def _ends(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high}

@@ -1,7 +1,12 @@
-"""The training runs behind the language-model figures, from their section of the configuration.
+"""The training runs behind figures 21 and 22, from their sections of the configuration.
 
 A run is named ``arm-seed``, with what sets it apart in between: ``tgn-0``, ``tgn-penalty-0.02-0``,
-``tgn-ramp-slow-0``, ``mamba-rate-0.01-0``.
+``tgn-ramp-slow-0``, ``mamba-rate-0.01-0``. What is trained alike has one name, so that no figure
+trains what another has; where figure 22 has another model or training than figure 21, its runs are
+called ``convergence-arm-seed``.
+
+A run without a rate of its own takes its arm's best one from the table of the section that
+``rates`` names: ``language_model`` (figure 21) or ``convergence`` (figure 22).
 """
 
 from __future__ import annotations
@@ -11,22 +16,22 @@ from typing import Any
 
 Section = Mapping[str, Any]
 
+Planned = dict[str, dict[str, Any]]
+
 FLAT = "flat"  # the control of the ramps: as long, the penalty left as it is
+REFERENCE = "transformer"  # with which figure 22 compares
+MEAN = "mean"  # what rows over all seeds have for a seed, in figure 22's tables
 
 
-def runs(section: Section) -> dict[str, dict[str, Any]]:
-    """Every run of the figures, by name, as arguments of :func:`tgn.training.run.train`.
+def runs(section: Section) -> Planned:
+    """Every run of figure 21, by name, as arguments of :func:`tgn.training.run.train`.
 
     They are each arm with its seeds; the arm ``swept`` with each of the other ``penalties``; and,
     from the trained weights of its seed 0, a ramp of the penalty up and down at each of the
     ``ramps``, whose lengths are fractions of a run, and the longest without any ramp, as control.
     """
     swept, penalty = section["swept"], section["penalty"]
-    planned = {
-        f"{arm}-{seed}": _run(section, arm, seed=seed)
-        for arm, settings in section["arms"].items()
-        for seed in range(settings.get("seeds", 1))
-    }
+    planned = _seeded(section)
     for other in section["penalties"]:
         planned[f"{swept}-penalty-{other:g}-0"] = _run(section, swept, penalty=other)
     low, high = penalty / section["ramp_factor"], penalty * section["ramp_factor"]
@@ -38,8 +43,8 @@ def runs(section: Section) -> dict[str, dict[str, Any]]:
     return planned
 
 
-def sweep(section: Section) -> dict[str, dict[str, Any]]:
-    """A run for each arm and learning rate, by name, with the seed after the figures' own."""
+def sweep(section: Section) -> Planned:
+    """A run for each arm and learning rate, by name, with the seed after the figure's own."""
     planned = {
         f"{arm}-rate-{rate:g}-0": _run(section, arm, seed=settings.get("seeds", 1), rate=rate)
         for arm, settings in section["arms"].items()
@@ -48,6 +53,68 @@ def sweep(section: Section) -> dict[str, dict[str, Any]]:
     for run in planned.values():
         _shorten(run["training"], section["sweep_fraction"])
     return planned
+
+
+def convergence_runs(language: Section, convergence: Section) -> Planned:
+    """Every run of figure 22's convergence, by name, as :func:`runs`.
+
+    Parameters
+    ----------
+    language
+        The section of figure 21, whose ``arms`` may be named by those of the other.
+    convergence
+        ``arms``, ``seeds`` of each, and ``model`` and ``training``: what differs from figure 21.
+    """
+    planned = _seeded(_joined(language, convergence))
+    own = _own(language, convergence)
+    for run in planned.values():
+        run["rates"] = "convergence" if run["arm"] in own else "language_model"
+    return _named(planned, convergence)
+
+
+def convergence_sweep(language: Section, convergence: Section) -> Planned:
+    """The sweep of the arms whose learning rate figure 21 does not choose, as :func:`sweep`."""
+    own = _own(language, convergence)
+    planned = sweep(_joined(language, convergence))
+    return _named({k: run for k, run in planned.items() if run["arm"] in own}, convergence)
+
+
+def shares(convergence: Section) -> bool:
+    """Whether arms of both figures are trained alike, and so once."""
+    return not (convergence["model"] or convergence["training"])
+
+
+def _own(language: Section, convergence: Section) -> set[str]:
+    """The arms whose learning rates figure 22 chooses for itself."""
+    arms = set(convergence["arms"])
+    return arms - set(language["arms"]) if shares(convergence) else arms
+
+
+def _joined(language: Section, convergence: Section) -> Section:
+    """Figure 21's section with the arms of figure 22, and what differs there."""
+    return {
+        **language,
+        **{key: {**language[key], **convergence[key]} for key in ("model", "training")},
+        **{key: convergence[key] for key in ("rate_grid", "sweep_fraction")},
+        "arms": {
+            arm: {**language["arms"].get(arm, {}), "seeds": convergence["seeds"], **settings}
+            for arm, settings in convergence["arms"].items()
+        },
+    }
+
+
+def _named(planned: Planned, convergence: Section) -> Planned:
+    prefix = "" if shares(convergence) else "convergence-"
+    return {prefix + name: run for name, run in planned.items()}
+
+
+def _seeded(section: Section) -> Planned:
+    """Each arm with its seeds."""
+    return {
+        f"{arm}-{seed}": _run(section, arm, seed=seed)
+        for arm, settings in section["arms"].items()
+        for seed in range(settings.get("seeds", 1))
+    }
 
 
 def _ramp(section: Section, penalty: list[list[float]], fraction: float) -> dict[str, Any]:
@@ -78,6 +145,7 @@ def _run(section: Section, arm: str, seed: int = 0, **changed: Any) -> dict[str,
         "training": {**section["training"], **settings.get("training", {})},
         "seed": seed,
         "rate": None,
+        "rates": "language_model",
         "start": None,
     } | changed
 

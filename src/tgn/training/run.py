@@ -251,8 +251,8 @@ def best_rate(table: str | Path | None, arm: str) -> float:
     best = rates.loc[(rates["arm"] == arm) & rates["best"], "rate"]
     if len(best) != 1:
         raise ValueError(
-            f"{table} has no learning rate for {arm}: make the table anew, as config.yaml says at "
-            "language_model.rates"
+            f"{table} has no learning rate for {arm}: make the table anew, as config.yaml says "
+            "where it names it"
         )
     return float(best.iloc[0])
 

@@ -101,3 +101,14 @@ def test_gain_is_a_temperature_for_each_head():
     torch.testing.assert_close(y[:, 0], mean, atol=1e-5, rtol=1e-5)
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     torch.testing.assert_close(y, expected)
+
+
+@torch.no_grad()
+def test_without_rotation_attention_knows_no_order():
+    """The last token's output does not move when those before it change places."""
+    x = normal(1, 20, 16)
+    shuffled = torch.cat([x[:, torch.randperm(19)], x[:, 19:]], dim=1)
+    for rotary in (True, False):
+        attention = Attention(ModelConfig(8, 16, 1, 2, 32, rotary=rotary)).eval()
+        before, after = attention(x)[0][:, -1], attention(shuffled)[0][:, -1]
+        assert torch.allclose(before, after, atol=1e-5) != rotary

@@ -12,6 +12,18 @@ ARMS = {
     "gru": {"mixer": "gru"},
     "mingru": {"mixer": "mingru"},
     "mingru, short convolution": {"mixer": "mingru", "short_convolution": True},
+    "attention, short convolution": {
+        "mixer": "attention",
+        "short_convolution": True,
+        "rotary": False,
+    },
+    "TGN, short convolution": GATED | {"short_convolution": True, "rotary": False},
+    "sequential TGN of mamba, short convolution": {
+        "mixer": "gated",
+        "inertial": "mamba",
+        "wiring": "sequential",
+        "short_convolution": True,
+    },
     "mamba": {"mixer": "mamba"},
     "TGN of gru": {"mixer": "gated", "inertial": "gru"},
     "TGN of mingru": GATED,

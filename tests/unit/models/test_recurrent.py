@@ -51,6 +51,6 @@ def test_short_convolution_is_a_depthwise_causal_convolution():
     reference.weight.copy_(layer.taps.T[:, None])
     expected = reference(x.mT)[..., :30].mT
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
-    cache = {"inputs": torch.zeros(2, 3, 16)}
+    cache = layer.new_cache(2)
     parts = [layer(part, cache) for part in x.split([1, 2, 20, 7], dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, atol=1e-5, rtol=1e-5)

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tgn.statistics import Interval
 from tgn.training import gate_statistics as statistics
 
 
@@ -69,14 +68,6 @@ def test_a_single_seed_each_is_refused():
     losses = {("tgn", 0): 5.0, ("rival", 0): 5.1}
     with pytest.raises(ValueError, match="two seeds"):
         statistics.loss_statistics(blocks_of(losses), "tgn", rng=rng(), resamples=200)
-
-
-def test_the_margin_of_seeds_is_students():
-    # two arms of two seeds, s = 1: t(0.975, 2) * sqrt(1/2 + 1/2)
-    spread = statistics.seed_spread([np.array([0.0, math.sqrt(2)])] * 2)
-    assert spread == (pytest.approx(1.0), 2)
-    wide = statistics.widened(Interval(0.0, 0.0, 0.0), spread, [2, 2])
-    assert wide.high == pytest.approx(4.302652729911275)
 
 
 SLOPES = pd.concat(

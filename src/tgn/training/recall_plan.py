@@ -1,0 +1,90 @@
+"""The training runs behind figure 22's associative recall, from its section of the configuration.
+
+A run is named ``arm-seed``; in the sweep of learning rates ``arm-rate-0.01-seed``. All arms read
+as many tokens in as many steps, and equal seeds the same examples in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tgn.text.recall import Recall
+
+Section = Mapping[str, Any]
+Planned = dict[str, dict[str, Any]]
+
+
+def runs(section: Section) -> Planned:
+    """Every run of the figure, by name, as arguments of :func:`tgn.training.synthetic.train`.
+
+    They are each arm at each of the ``widths`` with its seeds. An arm that is not as wide as
+    ``model`` says is called ``arm_d128``; its MLP is as much wider.
+    """
+    return {
+        f"{run['arm']}-{seed}": run | {"seed": seed}
+        for settings, run in _arms(section)
+        for seed in range(settings.get("seeds", section["seeds"]))
+    }
+
+
+def sweep(section: Section) -> Planned:
+    """A run for each arm and learning rate, by name, with the seed after all of the figure's.
+
+    They are shorter by ``sweep_fraction``, which an arm that learns late may have of its own. Their
+    test sets are not read.
+    """
+    seed = max(run["seed"] for run in runs(section).values()) + 1
+    planned = {}
+    for settings, run in _arms(section):
+        fraction = settings.get("sweep_fraction", section["sweep_fraction"])
+        steps = max(1, round(fraction * run["training"]["steps"]))
+        shorter = {"training": {**run["training"], "steps": steps}, "test_tasks": []}
+        for rate in section["rate_grid"]:
+            planned[f"{run['arm']}-rate-{rate:g}-{seed}"] = (
+                run | shorter | {"seed": seed, "rate": rate}
+            )
+    return planned
+
+
+def tasks(section: Section, which: str) -> list[dict[str, Any]]:
+    """The tasks of ``train`` or ``test``, lists of [length, pairs] and in training their weight.
+
+    Raises
+    ------
+    ValueError
+        If a task cannot be: too many pairs for the length, too small a vocabulary.
+    """
+    found = []
+    for length, pairs, *weight in section[which]:
+        task = {**section["task"], "input_seq_len": length, "num_kv_pairs": pairs}
+        Recall(**task)
+        found.append({"kind": "recall", **task, **dict(zip(["weight"], weight, strict=False))})
+    return found
+
+
+def _arms(section: Section) -> Iterator[tuple[Section, dict[str, Any]]]:
+    """The settings of each arm at each width, and its run but for seed and rate."""
+    train, test = tasks(section, "train"), tasks(section, "test")
+    sizes = {
+        "vocabulary": section["task"]["vocab_size"],
+        "context": max(task["input_seq_len"] for task in [*train, *test]),
+    }
+    usual = section["model"]["width"]
+    for width in section["widths"]:
+        wide = {"width": width, "mlp_width": section["model"]["mlp_width"] * width // usual}
+        for arm, settings in section["arms"].items():
+            if settings is None:
+                continue
+            yield (
+                settings,
+                {
+                    "arm": arm if width == usual else f"{arm}_d{width}",
+                    "model": {**sizes, **section["model"], **wide, **settings["model"]},
+                    "train_tasks": train,
+                    "test_tasks": test,
+                    "training": {**section["training"], **settings.get("training", {})},
+                    "penalty": settings.get("penalty", section["penalty"]),
+                    "rate": None,
+                },
+            )

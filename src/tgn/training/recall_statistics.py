@@ -1,0 +1,443 @@
+"""From training runs on associative recall to the tables and statistics of figure 22.
+
+An accuracy's interval is Wilson's with a sequence, whose share of right answers is at most 1, for a
+trial: too wide rather than too narrow. Over seeds the variance is taken to be a factor times
+p (1 - p), with one factor for all arms and test sets, from those with several seeds; it makes the
+trials count for less. Without several seeds the interval holds the sequences alone, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from statsmodels.stats.proportion import proportion_confint
+
+from tgn.files import replacing
+from tgn.statistics import (
+    Interval,
+    Statistic,
+    bootstrap_interval,
+    difference,
+    read_statistics,
+    write_statistics,
+)
+from tgn.training.comparison import ends
+
+MEAN = "mean"  # what the rows over seeds have for a seed
+FULL_HISTORY = ("attention", "tgn")  # what is held against the best of the fixed states
+TINY = 1e-12  # keeps the logarithm of a gate finite
+TASK = ["input_seq_len", "num_kv_pairs"]
+
+Runs = Mapping[str, Mapping[str, Any]]
+Record = dict[str, Any]
+
+
+def summarise(
+    *,
+    accuracies: Sequence[str],
+    occupancies: Sequence[str],
+    metrics: Sequence[str],
+    trajectories: Sequence[str],
+    convergence: str,
+    recall: str,
+    widths: str,
+    occupancy: str,
+    recall_training: str,
+    statistics: str,
+    runs: Runs,
+    width: int,
+    length: int,
+    pairs: int,
+    early: float,
+    model: str,
+    evidence: Any,
+    resamples: int,
+    seed: int,
+) -> None:
+    """Write figure 22's tables of recall, and all statistics of the figure.
+
+    Parameters
+    ----------
+    accuracies, occupancies, metrics, trajectories
+        Tables of :func:`tgn.training.synthetic.train` of every run, in a folder of its name.
+    convergence
+        Statistics of the figure's other half, which are taken over.
+    recall, occupancy, recall_training
+        Parquet to write: :func:`accuracy_table`, :func:`occupancy_table`, :func:`training_table`,
+        of the arms of the usual width.
+    widths
+        Parquet to write: :func:`accuracy_table` of all arms.
+    statistics
+        JSON to write.
+    runs
+        Plan of the runs, as :func:`tgn.training.recall_plan.runs`.
+    width
+        The usual one.
+    length, pairs
+        At which accuracy is read against pairs, and against length.
+    early
+        Fraction of a run that is its early phase.
+    model, evidence
+        What was measured, for the statistics.
+    """
+    rng = np.random.default_rng(seed)
+    usual = {name: run for name, run in runs.items() if run["model"]["width"] == width}
+    everything = accuracy_table(_joined(accuracies, runs), trained_on(runs))
+    answers = everything[everything["arm"].isin({run["arm"] for run in usual.values()})]
+    gates = occupancy_table(_joined(occupancies, usual))
+    tables = {
+        recall: answers,
+        widths: everything,
+        occupancy: gates,
+        recall_training: training_table(_joined(metrics, usual)),
+    }
+    for path, table in tables.items():
+        with replacing(path) as temporary:
+            table.to_parquet(temporary, index=False)
+    means = answers[answers["seed"] == MEAN]
+    records = chain(
+        accuracy_statistics(means),
+        length_statistics(means, pairs),
+        capacity_statistics(means, length),
+        position_statistics(gates[gates["seed"] == MEAN], length, pairs),
+        gate_statistics(_joined(trajectories, usual), early, rng=rng, resamples=resamples),
+    )
+    own = [Statistic(**fields, model=model, evidence=evidence) for fields in records]
+    write_statistics(statistics, [*read_statistics(convergence), *own])
+
+
+def trained_on(runs: Runs) -> set[tuple[int, int]]:
+    """Lengths and pairs that all runs were trained on."""
+    return {
+        (task["input_seq_len"], task["num_kv_pairs"])
+        for run in runs.values()
+        for task in run["train_tasks"]
+    }
+
+
+def _joined(paths: Sequence[str], runs: Runs) -> pd.DataFrame:
+    """The tables of these runs in one, with columns arm and seed."""
+    tables = []
+    for path in paths:
+        if run := runs.get(Path(path).parent.name):
+            table = pd.read_parquet(path).assign(arm=run["arm"], seed=run["seed"])
+            tables.append(table)
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+
+
+# --- tables of the panels
+
+
+def accuracy_table(found: pd.DataFrame, trained: set[tuple[int, int]]) -> pd.DataFrame:
+    """Accuracies with intervals, by arm, test set and seed, and over the seeds (seed ``mean``).
+
+    Parameters
+    ----------
+    found
+        ``accuracy.parquet`` of all runs.
+    trained
+        Lengths and pairs in training.
+
+    Returns
+    -------
+    table with columns arm, seed (text), state_bytes, parameters, input_seq_len, num_kv_pairs,
+    accuracy, low, high, n (sequences), seeds, among, trained, chance (any value), context_chance
+    (any value of the context)
+    """
+    factor = overdispersion(found)
+    rows = []
+    for (arm, *task), table in found.groupby(["arm", *TASK]):
+        both = {
+            "arm": arm,
+            **table.iloc[0][["state_bytes", "parameters", *TASK]].astype(int),
+            "trained": tuple(task) in trained,
+            "chance": 2 / int(table["vocab_size"].iloc[0]),
+            "context_chance": 1 / int(task[1]),
+        }
+        for seed, part in [*table.groupby("seed"), (MEAN, table)]:
+            accuracy, n = float(part["accuracy"].mean()), int(part["n"].sum())
+            trials = effective(n, len(part), factor if seed == MEAN else 0.0)
+            low, high = wilson(accuracy, trials)
+            rows.append(
+                both
+                | {"seed": str(seed), "accuracy": accuracy, "low": low, "high": high}
+                | {"n": n, "trials": trials, "seeds": len(part), "among": part["among"].mean()}
+            )
+    return pd.DataFrame(rows)
+
+
+def overdispersion(found: pd.DataFrame) -> float:
+    """Variance over seeds in units of p (1 - p), over all arms and test sets; NaN if unknown."""
+    groups = found.groupby(["arm", *TASK])["accuracy"]
+    seeds, mean = groups.size(), groups.mean()
+    several = seeds > 1
+    squares = (groups.var() * (seeds - 1))[several].sum()
+    possible = (mean * (1 - mean) * (seeds - 1))[several].sum()
+    if not several.any():
+        return math.nan
+    return float(squares / possible) if possible else 0.0
+
+
+def effective(n: int, seeds: int, factor: float) -> float:
+    """How many independent trials n sequences of some seeds are worth.
+
+    >>> effective(100, 1, 0.0), effective(100, 2, 0.02)
+    (100.0, 50.0)
+    """
+    return float(n) if math.isnan(factor) else 1 / (1 / n + factor / seeds)
+
+
+def wilson(share: float, trials: float, alpha: float = 0.05) -> tuple[float, float]:
+    """Wilson's interval of a share."""
+    low, high = proportion_confint(share * trials, trials, alpha, method="wilson")
+    return min(float(low), share), max(float(high), share)  # rounding at 0 and 1
+
+
+def occupancy_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Gates with intervals over sequences, by arm, layer, position, test set and seed.
+
+    Returns
+    -------
+    table with columns arm, seed (text; ``mean`` over the seeds, where the spread of several seeds
+    is in the interval), layer, position, input_seq_len, num_kv_pairs, gate, low, high, open (share
+    above 1/2), n
+    """
+    keys = ["arm", "layer", "position", *TASK]
+    rows = []
+    for names, table in found.groupby(keys):
+        for seed, part in [*table.groupby("seed"), (MEAN, table)]:
+            gate, seeds = float(part["gate"].mean()), len(part)
+            variance = float((part["standard_error"] ** 2).sum()) / seeds**2
+            if seeds > 1:
+                variance += float(part["gate"].var()) / seeds
+            margin = 1.96 * math.sqrt(variance)
+            rows.append(
+                dict(zip(keys, names, strict=True))
+                | {"seed": str(seed), "gate": gate, "open": float(part["open"].mean())}
+                | {"low": max(0.0, gate - margin), "high": min(1.0, gate + margin)}
+                | {"n": int(part["n"].sum())}
+            )
+    return pd.DataFrame(rows)
+
+
+def training_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Gate and validation accuracy in training: arm, seed (text), step, tokens, gate, accuracy.
+
+    The gate is the mean over the batches since the last record; at step 0, and where an arm has
+    none, that of the validation sets, or missing.
+    """
+    gate = found["gate"] if "gate" in found else pd.Series(np.nan, found.index)
+    if "validation_gate" in found:
+        gate = gate.fillna(found["validation_gate"])
+    return pd.DataFrame(
+        {
+            "arm": found["arm"],
+            "seed": found["seed"].astype(str),
+            "step": found["step"],
+            "tokens": found["tokens"],
+            "gate": gate,
+            "accuracy": found["validation_accuracy"],
+        }
+    )
+
+
+# --- statistics
+
+
+def _accuracy(row: pd.Series) -> Record:
+    note = "" if row["seeds"] > 1 else "one seed, whose own variation is not in the interval"
+    return {
+        "value": row["accuracy"],
+        "ci_low": row["low"],
+        "ci_high": row["high"],
+        "n": row["n"],
+        "unit": "share of queries",
+        "method": "mean over test sequences, Wilson's interval",
+        "note": note,
+    }
+
+
+def accuracy_statistics(means: pd.DataFrame) -> list[Record]:
+    """Accuracy of every arm on every test set, and the least on those it was trained for."""
+    found = [
+        {"id": f"fig22.recall_{r['arm']}_{r['input_seq_len']}_{r['num_kv_pairs']}", **_accuracy(r)}
+        for _, r in means.iterrows()
+    ]
+    for arm, table in means[means["trained"]].groupby("arm"):
+        sets = [wilson(r["accuracy"], r["trials"], 0.05 / len(table)) for _, r in table.iterrows()]
+        least = table.loc[table["accuracy"].idxmin()]
+        found.append(
+            {
+                "id": f"fig22.recall_trained_least_{arm}",
+                **_accuracy(least),
+                "ci_low": min(low for low, _ in sets),
+                "ci_high": min(high for _, high in sets),
+                "method": f"least of {len(table)} test sets of trained lengths and pairs; Wilson's "
+                "intervals at a level shared among them",
+            }
+        )
+    return found
+
+
+def length_statistics(means: pd.DataFrame, pairs: int) -> list[Record]:
+    """At so many pairs, accuracy at the shortest and the longest sequences, and chance there."""
+    table = means[means["num_kv_pairs"] == pairs]
+    found = []
+    for name, length in (
+        ("shortest", table["input_seq_len"].min()),
+        ("longest", table["input_seq_len"].max()),
+    ):
+        for _, row in table[table["input_seq_len"] == length].iterrows():
+            found.append({"id": f"fig22.recall_{name}_{row['arm']}", **_accuracy(row)})
+    guess = 1 / pairs
+    return [
+        *found,
+        {
+            "id": "fig22.recall_context_chance",
+            **ends(Interval(guess, guess, guess)),
+            "n": pairs,
+            "unit": "share of queries",
+            "method": "guessing any value of the context, exact",
+        },
+    ]
+
+
+def capacity_statistics(means: pd.DataFrame, length: int) -> list[Record]:
+    """What the bytes of a state are worth, with the fewest and the most pairs at a length.
+
+    Fixed states are those that do not grow with the sequence. Full history is held against the
+    best of them, chosen on the same test set, which favours the fixed states.
+    """
+    grows = means.groupby("arm")["state_bytes"].nunique() > 1
+    at_length = means[means["input_seq_len"] == length]
+    found = []
+    for name, pairs in (
+        ("lightest", at_length["num_kv_pairs"].min()),
+        ("heaviest", at_length["num_kv_pairs"].max()),
+    ):
+        table = at_length[at_length["num_kv_pairs"] == pairs].set_index("arm")
+        fixed = table[~grows[table.index]]
+        best = fixed["accuracy"].idxmax()
+        for arm in (arm for arm in FULL_HISTORY if arm in table.index):
+            gap = difference(_interval(table.loc[arm]), _interval(fixed.loc[best]))
+            found.append(
+                {
+                    "id": f"fig22.recall_{name}_{arm}_minus_best_fixed_state",
+                    **ends(gap),
+                    "n": int(table.loc[arm, "n"]),
+                    "unit": "share of queries",
+                    "method": f"{length} tokens, {pairs} pairs; intervals of both in squares",
+                    "controls": [best],
+                }
+            )
+        family = fixed[fixed.index.str.match("mamba")]
+        if family["state_bytes"].nunique() > 1:
+            found.append(
+                {
+                    "id": f"fig22.recall_{name}_slope_state_bytes",
+                    **ends(slope(np.log2(family["state_bytes"].to_numpy(float)), family)),
+                    "n": int(family["n"].min()),
+                    "unit": "share of queries per doubling",
+                    "method": f"least squares over {len(family)} state sizes of Mamba; {length} "
+                    f"tokens, {pairs} pairs",
+                }
+            )
+    return found
+
+
+def _interval(row: pd.Series) -> Interval:
+    return Interval(row["accuracy"], row["low"], row["high"])
+
+
+def slope(x: NDArray[np.float64], table: pd.DataFrame) -> Interval:
+    """Least-squares slope of accuracies, the distances to their ends adding up in squares.
+
+    As :func:`tgn.statistics.difference`, for a weighted sum of independent estimates.
+    """
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    value, low, high = (table[name].to_numpy(float) for name in ("accuracy", "low", "high"))
+    down, up = weights * (value - low), weights * (high - value)
+    below = np.where(weights > 0, down, up)
+    above = np.where(weights > 0, up, down)
+    middle = float(weights @ value)
+    return Interval(
+        middle,
+        middle - float(np.sqrt((below**2).sum())),
+        middle + float(np.sqrt((above**2).sum())),
+    )
+
+
+def position_statistics(gates: pd.DataFrame, length: int, pairs: int) -> list[Record]:
+    """Gate at queries less the gate elsewhere, by arm and layer."""
+    at = gates[(gates["input_seq_len"] == length) & (gates["num_kv_pairs"] == pairs)]
+    found = []
+    for (arm, layer), table in at.groupby(["arm", "layer"]):
+        rows = table.set_index("position")
+        query = Interval(*rows.loc["query", ["gate", "low", "high"]])
+        others = rows.drop(index="query")
+        elsewhere = Interval(*others[["gate", "low", "high"]].mean())
+        found.append(
+            {
+                "id": f"fig22.recall_{arm}_gate_query_minus_elsewhere_layer_{layer}",
+                **ends(difference(query, elsewhere)),
+                "n": int(rows["n"].iloc[0]),
+                "unit": "",
+                "method": f"{length} tokens, {pairs} pairs; elsewhere: mean of {len(others)} "
+                "classes of positions; over sequences",
+            }
+        )
+    return found
+
+
+def gate_statistics(
+    watched: pd.DataFrame, early: float, *, rng: np.random.Generator, resamples: int
+) -> list[Record]:
+    """The lowest gate of the early phase, and the last gate, in logarithms, by arm.
+
+    Over validation sequences, seed by seed averaged; the lowest evaluation is chosen on half of
+    them and read on the others.
+    """
+    found = []
+    for arm, table in watched[watched["gate"].notna()].groupby("arm"):
+        grids = np.stack(
+            [
+                part.assign(unit=part.groupby("step").cumcount())
+                .pivot(index="unit", columns="step", values="gate")
+                .to_numpy()
+                for _, part in table.groupby("seed")
+            ],
+            axis=1,
+        )
+        is_early = np.sort(table["step"].unique()) <= early * table["step"].max()
+        for name, values, function in (
+            ("lowest_early", grids[:, :, is_early], _lowest),
+            ("final", grids[:, :, -1], _level),
+        ):
+            interval = bootstrap_interval(values, function, rng=rng, resamples=resamples)
+            found.append(
+                {
+                    "id": f"fig22.recall_{arm}_log_{name}_gate",
+                    **ends(interval),
+                    "n": len(values),
+                    "unit": "nats",
+                    "method": f"validation sequences, bootstrap; early: first {early:g} of the run",
+                    "note": f"seeds: {grids.shape[1]}, whose spread is not in the interval",
+                }
+            )
+    return found
+
+
+def _level(gates: NDArray[np.float64]) -> float:
+    return math.log(gates.mean() + TINY)
+
+
+def _lowest(gates: NDArray[np.float64]) -> float:
+    step = int(np.argmin(gates[::2].mean(axis=(0, 1))))
+    return _level(gates[1::2, :, step])

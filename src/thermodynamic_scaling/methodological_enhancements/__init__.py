@@ -1,0 +1,5 @@
+"""Spectra of weight matrices, their perturbation, training dynamics and transfer functions."""
+
+from thermodynamic_scaling.methodological_enhancements import eigenvalue_analysis
+
+__all__ = ["eigenvalue_analysis"]

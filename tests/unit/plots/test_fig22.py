@@ -1,0 +1,178 @@
+"""Figure 22 shows what its tables hold."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from tgn.plots import fig21, fig22
+from tgn.statistics import Statistic, write_statistics
+
+ARMS = ("transformer", "mamba", "recurrence", "tgn", "tgn_mamba", "tgn_published")
+RECALL = ("attention", "mamba4", "mamba", "mamba_64", "gru", "mingru", "tgn", "tgn_published")
+GATED = ("tgn", "tgn_published")
+TASKS = [(64, 4), (64, 16), (128, 16), (256, 4), (256, 16), (256, 64), (512, 16)]
+
+
+def losses():
+    """An exponential fall for every arm, two seeds and their mean."""
+    rows = []
+    for number, arm in enumerate(ARMS):
+        for step in range(0, 321, 40):
+            value = 5.2 + 0.05 * number + 3 * np.exp(-step / (60 + 20 * number))
+            for seed, shift in (("0", -0.02), ("1", 0.02), ("mean", 0.0)):
+                rows.append(
+                    {
+                        "arm": arm, "seed": seed, "step": step, "tokens": 1024 * step,
+                        "seconds": (1 + 0.2 * number) * step / 6, "validation": value + shift,
+                        "low": value + shift - 0.03, "high": value + shift + 0.03,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def answers():
+    rows = []
+    for number, arm in enumerate(RECALL):
+        for length, pairs in TASKS:
+            accuracy = 1 / (1 + (pairs * length / 4**8) * number)
+            rows.append(
+                {
+                    "arm": arm, "seed": "mean", "state_bytes": 512 * 2**number,
+                    "parameters": 90_000, "input_seq_len": length, "num_kv_pairs": pairs,
+                    "accuracy": accuracy, "low": accuracy - 0.02, "high": accuracy + 0.02,
+                    "n": 128, "trained": length <= 256, "chance": 2 / 1024,
+                    "context_chance": 1 / pairs,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def gates():
+    rows = []
+    places = itertools.product(GATED, (0, 1), fig22.POSITIONS, TASKS)
+    for arm, layer, position, (length, pairs) in places:
+        gate = 0.05 * (1 + layer) * (10 if position == "query" else 0.01)
+        rows.append(
+            {
+                "arm": arm, "seed": "mean", "layer": layer, "position": position,
+                "input_seq_len": length, "num_kv_pairs": pairs, "gate": gate, "low": gate * 0.8,
+                "high": gate * 1.2, "open": float(gate > 0.5),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def training():
+    rows = [
+        {"arm": arm, "seed": "mean", "step": step, "accuracy": step / 2000,
+         "gate": 0.5 * np.exp(-step / 400) + 0.002 if arm.startswith("tgn") else np.nan}
+        for arm in RECALL
+        for step in range(0, 2001, 100)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def statistics(*numbers):
+    return [
+        Statistic(
+            id=name, value=value, ci_low=value - 0.03, ci_high=value + 0.03, n=20, unit=unit,
+            method="planted", model="planted", evidence="simulated",
+        )
+        for name, value, unit in numbers
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """The figure from planted tables, kept open."""
+    tables = {
+        "convergence": losses(), "recall": answers(), "occupancy": gates(),
+        "recall_training": training(),
+    }  # fmt: skip
+    for name, table in tables.items():
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    differences = [
+        (f"fig22.{arm}_minus_transformer", 0.1 * k - 0.2, "nats per token")
+        for k, arm in enumerate(ARMS)
+        if arm != "transformer"
+    ]
+    unigram = ("fig22.unigram_loss", 6.9, "nats per token")
+    write_statistics(tmp_path / "statistics.json", statistics(unigram, *differences))
+    write_statistics(tmp_path / "timings.json", statistics(("fig22.tgn_seconds", 50.0, "CPU s")))
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    fig22.draw(
+        **{name: tmp_path / f"{name}.parquet" for name in tables},
+        statistics=tmp_path / "statistics.json", timings=tmp_path / "timings.json",
+        pdf=tmp_path / "fig22.pdf", png=tmp_path / "fig22.png", scale="smoke",
+    )  # fmt: skip
+    monkeypatch.undo()
+    yield figures[0], tmp_path
+    plt.close(figures[0])
+
+
+def test_the_page_is_written_and_calls_planted_numbers_simulated(drawn):
+    figure, folder = drawn
+    assert (folder / "fig22.pdf").read_bytes().startswith(b"%PDF")
+    assert (folder / "fig22.png").stat().st_size > 10_000
+    assert any("SIMULATED" in text.get_text() for text in figure.texts)
+    for letter, axes in zip("abcdefgh", figure.axes, strict=True):
+        assert axes.get_title(loc="left").startswith(rf"$\bf{{{letter}}}$")
+        assert axes.get_xlabel() or letter == "h"
+        assert axes.get_ylabel() or letter == "c"
+
+
+def line(axes, label):
+    (found,) = [one for one in axes.lines if one.get_label() == label]
+    return found
+
+
+def test_curves_are_the_means_over_seeds_against_tokens_and_against_time(drawn):
+    figure, _ = drawn
+    table = losses()
+    rows = table[(table["arm"] == "tgn") & (table["seed"] == "mean")]
+    for axes, along in zip(figure.axes, ("tokens", "seconds"), strict=False):
+        one = line(axes, fig22.ARMS["tgn"].label)
+        np.testing.assert_array_equal(one.get_xdata(), rows[along])
+        np.testing.assert_array_equal(one.get_ydata(), rows["validation"])
+    assert "CPU" in figure.axes[1].get_xlabel()
+
+
+def test_recall_is_shown_where_it_was_tested_at_most_lengths_and_pairs(drawn):
+    figure, _ = drawn
+    lengths, pairs, state = figure.axes[4:7]
+    assert "16 pairs" in lengths.get_title(loc="left")
+    assert line(lengths, "attention").get_xdata().tolist() == [64, 128, 256, 512]
+    assert "256 tokens" in pairs.get_title(loc="left")
+    assert line(pairs, "Mamba").get_xdata().tolist() == [4, 16, 64]
+    assert "256 tokens, 64 pairs" in state.get_title(loc="left")
+    table = answers()
+    expected = table[(table["arm"] == "gru") & (table["input_seq_len"] == 256)]
+    np.testing.assert_array_equal(line(pairs, "GRU").get_ydata(), expected["accuracy"])
+
+
+def test_arms_have_looks_of_their_own_and_those_of_figure_21():
+    looks = [(look.color, look.linestyle) for arm, look in fig22.ARMS.items()]
+    names = {"attention", "mingru"}  # alone in its panels what transformer, recurrence are there
+    apart = [look[1:] for arm, look in fig22.ARMS.items() if arm not in names]
+    assert len(set(apart)) == len(apart) == len(looks) - len(names)
+    for arm in set(fig21.ARMS) & set(fig22.ARMS):
+        assert fig22.ARMS[arm][1:] == fig21.ARMS[arm][1:]
+    sizes = [fig22.look_of(f"mamba_{n}").color for n in (4, 8, 16, 64)]
+    assert len(set(sizes)) == 4
+    assert fig22.look_of("hyena").label == "hyena"
+
+
+def test_without_means_every_seed_is_a_line_with_one_label(tmp_path):
+    table = losses()
+    _, axes = plt.subplots()
+    unigram = statistics(("fig22.unigram_loss", 6.9, "nats"))[0]
+    each = fig22._of_all_seeds(table[table["seed"] != "mean"])
+    fig22.loss_panel(axes, each, unigram, "tokens", "tokens")
+    _, labels = axes.get_legend_handles_labels()
+    assert len(labels) == len(ARMS)
+    assert len(axes.lines) == 2 * len(ARMS) + 1
+    plt.close(axes.figure)

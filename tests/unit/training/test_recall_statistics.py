@@ -1,0 +1,208 @@
+"""Recall's tables and statistics, from made-up runs whose numbers are known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tgn.statistics import Statistic, read_statistics, write_statistics
+from tgn.training import recall_statistics
+from tgn.training.recall_statistics import MEAN
+
+# arm: bytes at 8 and at 16 tokens
+STATES = {
+    "attention": (800, 1600),
+    "mamba_4": (100, 100),
+    "mamba_16": (400, 400),
+    "tgn": (900, 1700),
+}
+SETS = [(8, 2), (16, 2), (16, 4)]
+
+
+def accuracies(seeds=(0,), **given):
+    rows = [
+        {
+            "arm": arm, "seed": seed, "input_seq_len": length, "num_kv_pairs": pairs,
+            "vocab_size": 40, "accuracy": given.get(arm, {}).get((length, pairs), 1.0) - 0.1 * seed,
+            "among": 1.0, "n": 100, "state_bytes": state[length > 8], "parameters": 7,
+        }
+        for arm, state in STATES.items()
+        for length, pairs in SETS
+        for seed in seeds
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def means(**given):
+    table = recall_statistics.accuracy_table(accuracies(**given), {(8, 2), (16, 4)})
+    return table[table["seed"] == MEAN]
+
+
+def by_id(records):
+    return {record["id"]: record for record in records}
+
+
+def test_wilson_is_its_formula():
+    z, p, n = 1.959964, 0.3, 50
+    middle = (p + z * z / 2 / n) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    low, high = recall_statistics.wilson(p, n)
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-6)
+    assert recall_statistics.wilson(1.0, 100) == pytest.approx((0.963, 1.0), abs=1e-3)
+
+
+@given(st.floats(0, 1), st.floats(2, 1e4))
+def test_an_interval_holds_its_share_and_stays_within_0_and_1(share, trials):
+    low, high = recall_statistics.wilson(share, trials)
+    assert -1e-12 <= low <= share <= high <= 1 + 1e-12
+
+
+def test_seeds_that_differ_widen_the_interval_of_their_mean_alone():
+    found = accuracies(seeds=(0, 1), mamba_4=dict.fromkeys(SETS, 0.6))
+    # all variances over seeds are 0.1^2 / 2; means are 0.95 and, of mamba_4, 0.55
+    factor = recall_statistics.overdispersion(found)
+    assert factor == pytest.approx(0.005 / ((3 * 0.95 * 0.05 + 0.55 * 0.45) / 4))
+    assert math.isnan(recall_statistics.overdispersion(accuracies()))
+    table = recall_statistics.accuracy_table(found, set()).set_index(["arm", "seed"])
+    assert (table.loc[("tgn", "0"), "trials"] == 100).all()
+    np.testing.assert_allclose(table.loc[("tgn", MEAN), "trials"], 1 / (1 / 200 + factor / 2))
+    np.testing.assert_allclose(table.loc[("tgn", MEAN), "accuracy"], 0.95)
+
+
+def test_the_table_knows_chance_and_training():
+    table = means().set_index(["arm", "input_seq_len", "num_kv_pairs"]).loc["attention"]
+    assert table["context_chance"].tolist() == [0.5, 0.5, 0.25]
+    assert (table["chance"] == 0.05).all()
+    assert table["trained"].tolist() == [True, False, True]
+    assert table["state_bytes"].tolist() == [800, 1600, 1600]
+
+
+def test_the_least_of_trained_sets_has_an_interval_for_all_of_them():
+    found = by_id(
+        recall_statistics.accuracy_statistics(means(tgn={(8, 2): 0.9, (16, 2): 0.1, (16, 4): 0.8}))
+    )
+    least = found["fig22.recall_trained_least_tgn"]
+    low, high = recall_statistics.wilson(0.8, 100, 0.025)
+    assert (least["value"], least["ci_low"], least["ci_high"]) == (0.8, low, high)
+    assert found["fig22.recall_tgn_16_2"]["value"] == 0.1
+
+
+def test_lengths_are_compared_at_equal_pairs():
+    table = means(mamba_16={(8, 2): 0.9, (16, 2): 0.2, (16, 4): 0.1})
+    found = by_id(recall_statistics.length_statistics(table, 2))
+    assert found["fig22.recall_shortest_mamba_16"]["value"] == 0.9
+    assert found["fig22.recall_longest_mamba_16"]["value"] == 0.2
+    assert found["fig22.recall_context_chance"]["value"] == 0.5
+
+
+def test_capacity_is_a_slope_over_states_and_a_gap_to_full_history():
+    table = means(mamba_4={(16, 4): 0.2}, mamba_16={(16, 4): 0.6}, tgn={(16, 4): 0.5})
+    found = by_id(recall_statistics.capacity_statistics(table, 16))
+    assert found["fig22.recall_heaviest_slope_state_bytes"]["value"] == pytest.approx(0.4 / 2)
+    gap = found["fig22.recall_heaviest_attention_minus_best_fixed_state"]
+    assert gap["value"] == pytest.approx(0.4)
+    assert gap["controls"] == ["mamba_16"]
+    assert gap["ci_low"] < 0.4 < gap["ci_high"]
+    assert found["fig22.recall_heaviest_tgn_minus_best_fixed_state"]["value"] < 0
+    assert found["fig22.recall_lightest_attention_minus_best_fixed_state"]["value"] == 0
+
+
+def test_a_slope_adds_distances_in_squares():
+    table = pd.DataFrame({"accuracy": [0.2, 0.4], "low": [0.1, 0.38], "high": [0.25, 0.5]})
+    found = recall_statistics.slope(np.array([3.0, 5.0]), table)
+    assert found.value == pytest.approx(0.1)
+    assert found.low == pytest.approx(0.1 - math.hypot(0.02, 0.05) / 2)
+    assert found.high == pytest.approx(0.1 + math.hypot(0.1, 0.1) / 2)
+
+
+def gates(query, elsewhere):
+    rows = [
+        {
+            "arm": "tgn", "seed": 0, "layer": 0, "position": position, "input_seq_len": 16,
+            "num_kv_pairs": 4, "gate": gate, "standard_error": 0.01, "open": gate, "n": 100,
+        }
+        for position, gate in (("query", query), ("context", elsewhere), ("other", elsewhere))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_gates_at_queries_are_held_against_gates_elsewhere():
+    both = pd.concat([gates(0.5, 0.2), gates(0.7, 0.2).assign(seed=1)])
+    table = recall_statistics.occupancy_table(both)
+    mean = table[(table["seed"] == MEAN) & (table["position"] == "query")].iloc[0]
+    deviation = math.sqrt(0.01**2 / 2 + 0.2**2 / 2 / 2)
+    assert mean["high"] - mean["gate"] == pytest.approx(1.96 * deviation)
+    (found,) = recall_statistics.position_statistics(table[table["seed"] == "0"], 16, 4)
+    assert found["id"] == "fig22.recall_tgn_gate_query_minus_elsewhere_layer_0"
+    assert found["value"] == pytest.approx(0.3)
+
+
+def trajectory(levels):
+    rows = [
+        {"arm": "tgn", "seed": 0, "step": 10 * k, "gate": level * (1 + 0.01 * unit)}
+        for k, level in enumerate(levels)
+        for unit in range(8)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_early_phase_ends_where_it_is_said_to():
+    watched = trajectory([0.5, 0.02, 0.2, 0.001, 0.1])
+    options = {"rng": np.random.default_rng(0), "resamples": 100}
+    for early, lowest in ((0.5, 0.02), (1.0, 0.001)):
+        found = by_id(recall_statistics.gate_statistics(watched, early, **options))
+        value = found["fig22.recall_tgn_log_lowest_early_gate"]["value"]
+        assert value == pytest.approx(math.log(lowest), abs=0.05)
+        assert found["fig22.recall_tgn_log_final_gate"]["value"] == pytest.approx(
+            math.log(0.1), abs=0.05
+        )
+
+
+def test_all_statistics_stand_in_one_file(tmp_path):
+    runs, paths = (
+        {},
+        {name: [] for name in ("accuracies", "occupancies", "metrics", "trajectories")},
+    )
+    found = accuracies()
+    for arm in STATES:
+        folder = tmp_path / f"{arm}-0"
+        folder.mkdir()
+        runs[f"{arm}-0"] = {
+            "arm": arm, "seed": 0, "model": {"width": 8},
+            "train_tasks": [{"input_seq_len": 16, "num_kv_pairs": 4}],
+        }  # fmt: skip
+        gated = arm == "tgn"
+        metrics = pd.DataFrame({"step": [0, 5], "tokens": [0, 50], "validation_accuracy": [0, 1.0]})
+        if gated:
+            metrics = metrics.assign(gate=[np.nan, 0.3], validation_gate=[0.5, 0.2])
+        watched = trajectory([0.5, 0.1]).drop(columns=["arm", "seed"])
+        tables = {
+            "accuracies": found[found["arm"] == arm],
+            "occupancies": gates(0.5, 0.2) if gated else gates(0, 0)[:0],
+            "metrics": metrics,
+            "trajectories": watched if gated else watched.drop(columns="gate"),
+        }
+        for name, table in tables.items():
+            path = folder / f"{name}.parquet"
+            table.to_parquet(path)
+            paths[name].append(str(path))
+    other = Statistic("fig22.other", 1.0, 0.5, 1.5, 3, "", "counted", "text", "real")
+    write_statistics(tmp_path / "convergence.json", [other])
+    names = ("recall", "widths", "occupancy", "recall_training")
+    outputs = {name: str(tmp_path / f"{name}.parquet") for name in names}
+    recall_statistics.summarise(
+        **paths, **outputs, convergence=str(tmp_path / "convergence.json"),
+        statistics=str(tmp_path / "statistics.json"), runs=runs, width=8, length=16, pairs=4,
+        early=0.5, model="recall", evidence="real", resamples=100, seed=0,
+    )  # fmt: skip
+    records = {record.id: record for record in read_statistics(tmp_path / "statistics.json")}
+    assert records["fig22.other"] == other
+    assert records["fig22.recall_trained_least_attention"].value == 1
+    assert "fig22.recall_tgn_gate_query_minus_elsewhere_layer_0" in records
+    training = pd.read_parquet(outputs["recall_training"])
+    assert training[training["arm"] == "tgn"]["gate"].tolist() == [0.5, 0.3]
+    assert training[training["arm"] != "tgn"]["gate"].isna().all()
+    assert len(pd.read_parquet(outputs["recall"])) == len(STATES) * len(SETS) * 2

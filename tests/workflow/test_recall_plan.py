@@ -1,0 +1,156 @@
+"""What figure 22's associative recall trains, at every scale, and a sweep that is killed."""
+
+import copy
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from running import ROOT, copy_checkout, snakemake
+from snakemake.utils import update_config
+
+from tgn.config import read_yaml
+from tgn.training import recall_plan
+
+# Zoology's and Based's (length, pairs): 100 000 sequences of the first to 20 000 of each other one.
+PUBLISHED = {(64, 4): 100, (128, 8): 20, (256, 16): 20, (256, 32): 20, (256, 64): 20}
+
+
+def section(scale):
+    config = copy.deepcopy(read_yaml(ROOT / "config.yaml"))
+    if scale != "laptop":
+        update_config(config, read_yaml(ROOT / f"config/scales/{scale}.yaml"))
+    return config["recall"]
+
+
+def said(run):
+    assert run.returncode == 0, run.stderr[-3000:] + run.stdout[-3000:]
+    return run.stdout + run.stderr
+
+
+def trained(run):
+    """Runs that a dry-run would train, by name."""
+    return set(re.findall(r"/recall/([a-z0-9_.-]+)/model\.safetensors", said(run)))
+
+
+def test_the_laptop_trains_each_arm_and_sweeps_nothing(checkout):
+    planned = trained(snakemake(checkout, "-n", "results/fig22.pdf"))
+    assert planned == set(recall_plan.runs(section("laptop")))
+    swept = trained(snakemake(checkout, "-n", "results/recall/rates.csv"))
+    assert swept == set(recall_plan.sweep(section("laptop")))
+
+
+def test_the_committed_rates_are_of_the_sweep_that_is_planned():
+    laptop = section("laptop")
+    table = (ROOT / laptop["rates"]).read_text().splitlines()[1:]
+    rows = {(arm, float(rate)) for arm, rate, *_ in (line.split(",") for line in table)}
+    assert rows == {(run["arm"], run["rate"]) for run in recall_plan.sweep(laptop).values()}
+
+
+def test_the_paper_scale_is_zoologys(checkout):
+    target = "results/paper/fig22/recall.parquet"
+    run = snakemake(checkout, "-n", target, "--config", "scale=paper")
+    paper = section("paper")
+    runs, sweep = recall_plan.runs(paper), recall_plan.sweep(paper)
+    assert trained(run) == set(runs) | set(sweep)
+    arms = set(paper["arms"])
+    assert {f"mamba_{states}" for states in (4, 8, 16, 32, 64)} <= arms
+    assert {"attention", "gru", "mingru", "tgn", "tgn_mamba", "tgn_published"} <= arms
+    for arm in arms:
+        for name in (arm, f"{arm}_d128", f"{arm}_d256"):
+            assert {f"{name}-{seed}" for seed in range(3)} <= set(runs)
+            assert len([k for k in sweep if k.startswith(f"{name}-rate-")]) >= 3
+    assert {run["model"]["width"] for run in runs.values()} == {64, 128, 256}
+    assert {run["model"]["vocabulary"] for run in runs.values()} == {8192}
+    assert {run["model"]["depth"] for run in runs.values()} == {2}
+
+    task = runs["tgn-0"]["train_tasks"]
+    tokens = {(t["input_seq_len"], t["num_kv_pairs"]): t.get("weight", 1) for t in task}
+    published = {key: key[0] * count for key, count in PUBLISHED.items()}
+    assert set(tokens) == set(published)
+    for key, count in published.items():
+        assert tokens[key] / sum(tokens.values()) == pytest.approx(count / sum(published.values()))
+    assert all(t["random_non_queries"] for t in task)
+    tested = {(t["input_seq_len"], t["num_kv_pairs"]) for t in runs["tgn-0"]["test_tasks"]}
+    assert {length for length, _ in tested} == {64, 128, 256, 512, 1024}
+    assert {pairs for _, pairs in tested} >= {4, 8, 16, 32, 64, 128, 256}
+
+    gpus = {
+        name: re.search(r"gpu=(\d+)", block)
+        for name, block in re.findall(r"rule (\w+):\n((?:    .*\n)+)", said(run))
+    }
+    assert gpus["recall"][1] == "1"
+    assert gpus["fig22_statistics"] is None
+
+
+def test_every_arm_is_given_the_same(checkout):
+    """Tokens, examples, tasks and rates; what differs stands in the arm's own line."""
+    for scale in ("laptop", "paper"):
+        runs = recall_plan.runs(section(scale))
+        budgets = {(r["training"]["steps"], r["training"]["batch"]) for r in runs.values()}
+        assert len(budgets) == 1
+        assert len({str(run["train_tasks"]) for run in runs.values()}) == 1
+        positions = {r["arm"] for r in runs.values() if r["model"].get("rotary", True)}
+        assert not positions & {"attention", "tgn", "tgn_mamba", "tgn_sequential", "tgn_free"}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "words"),
+    [
+        ("{train: [[64, 4], [64, 17]]}", ["recall.train", "too short", "17 pairs"]),
+        ("{task: {vocab_size: 512}}", ["recall.test", "vocab_size 512 must exceed"]),
+        ("{train: [[32, 4]]}", ["recall.test", "(32, 4)", "not tested"]),
+        ("{pairs: 3}", ["recall.test", "must have", "[256, 3]"]),
+        ("{training: {batch: 128}}", ["recall.training.batch", "128", "256"]),
+        ("{widths: [32]}", ["recall.widths", "model.width", "64"]),
+    ],
+)
+def test_a_wrong_section_stops_before_training(checkout, tmp_path, overlay, words):
+    path = tmp_path / "overlay.yaml"
+    path.write_text(f"recall: {overlay}")
+    run = snakemake(checkout, "--dry-run", "--configfile", str(path))
+    assert run.returncode != 0
+    for word in words:
+        assert word in run.stdout + run.stderr
+
+
+def test_a_killed_sweep_resumes_only_what_is_unfinished(tmp_path):
+    folder = copy_checkout(tmp_path / "checkout")
+    few = dict.fromkeys(section("smoke")["arms"]) | {"attention": {"model": {"mixer": "attention"}}}
+    overlay = {"recall": {"rate_grid": [0.03, 0.01, 0.003], "arms": few}}
+    (folder / "few.yaml").write_text(yaml.safe_dump(overlay))
+    arguments = [
+        "results/smoke/recall/rates.csv", "--configfile", "few.yaml", "--cores", "1",
+        "--config", "scale=smoke",
+    ]  # fmt: skip
+
+    def finished():
+        done = folder.glob("results/smoke/recall/*/provenance.json")  # what a job writes last
+        return {path.parent.name: path.stat().st_mtime_ns for path in done}
+
+    everything = trained(snakemake(folder, "-n", *arguments))
+    assert len(everything) == 3
+    log = tmp_path / "log"
+    with log.open("w") as stream, subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder, start_new_session=True, stdout=stream, stderr=stream,
+    ) as process:  # fmt: skip
+        while "1 of 4 steps" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    before = finished()
+    assert len(before) == 1
+    snakemake(folder, "--unlock", *arguments)
+    again = [*arguments, "--rerun-incomplete"]
+    left = trained(snakemake(folder, "-n", *again))
+    assert left == everything - set(before)
+    said(snakemake(folder, *again))
+    after = finished()
+    assert set(after) == everything
+    assert {name for name in after if after[name] == before.get(name)} == everything - left
+    assert (folder / "results/smoke/recall/rates.csv").exists()
