@@ -427,7 +427,10 @@ def gate_statistics(
                     **ends(interval),
                     "n": len(values),
                     "unit": "nats",
-                    "method": f"validation sequences, bootstrap; early: first {early:g} of the run",
+                    "method": (
+                        "validation sequences at evaluations, bootstrap; "
+                        f"early: first {early:g} of the run"
+                    ),
                     "note": f"seeds: {grids.shape[1]}, whose spread is not in the interval",
                 }
             )
