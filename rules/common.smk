@@ -1,6 +1,7 @@
 """Configuration, paths and registries that every rules file uses."""
 
 import re
+import os
 import sys
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def checked(config):
         complete = configuration.completed(config, schema)
         configuration.check(complete, schema)
         check_names(complete)
+        if complete["fmri_derivatives"]:  # a shell leaves the ~ of fmri_derivatives=~/... alone
+            complete["fmri_derivatives"] = os.path.expanduser(complete["fmri_derivatives"])
         fmri_plan.check(complete["fmri"], complete["fmri_derivatives"], SOURCES)
     except (ValueError, FileNotFoundError) as error:
         raise WorkflowError(str(error)) from None

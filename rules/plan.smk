@@ -66,7 +66,7 @@ def announce():
     refuse_targets_of_other_scales()
     lines = [
         f"Scale: {config['scale']} (results in {RESULTS[config['scale']]}/)",
-        "Data:",
+        "Data of all figures:",
     ]
     lines += [f"  {sources.describe(name, SOURCES[name])}" for name in sources_in_use()]
     lines += about_recordings()

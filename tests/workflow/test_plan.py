@@ -20,7 +20,7 @@ def test_a_bare_dry_run_plans_everything_and_touches_nothing(checkout):
     before = {path for path in checkout.rglob("*") if ".snakemake" not in path.parts}
     jobs = planned(snakemake(checkout, "--dry-run"))
     assert jobs["fig8"] == jobs["claims"] == 1
-    assert jobs["fetch"] == 2
+    assert jobs["fetch"] == 4
     arms = len(yaml.safe_load((ROOT / "config.yaml").read_text())["spin_glass"]["arms"])
     assert jobs["spin_glass"] == arms  # the committed reference is not computed again
     after = {path for path in checkout.rglob("*") if ".snakemake" not in path.parts}

@@ -113,7 +113,7 @@ def arm_panel(axes: Axes, own: pd.DataFrame, name: str) -> None:
         title=f"{name}: accuracy by arm", xlabel="accuracy on test sequences",
         xlim=(-0.02, 1.02), ylim=(-len(arms) + 0.4, 2.6),
     )  # fmt: skip
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", frameon=True, framealpha=1, edgecolor="none")
 
 
 def stratum_panel(axes: Axes, own: pd.DataFrame, name: str, x: str) -> None:

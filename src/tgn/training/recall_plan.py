@@ -31,14 +31,12 @@ def runs(section: Section) -> Planned:
 def sweep(section: Section) -> Planned:
     """A run for each arm and learning rate, by name, with the seed after all of the figure's.
 
-    They are shorter by ``sweep_fraction``, which an arm that learns late may have of its own. Their
-    test sets are not read.
+    Their test sets are not read.
     """
     seed = max(run["seed"] for run in runs(section).values()) + 1
     planned = {}
-    for settings, run in _arms(section):
-        fraction = settings.get("sweep_fraction", section["sweep_fraction"])
-        steps = max(1, round(fraction * run["training"]["steps"]))
+    for _, run in _arms(section):
+        steps = max(1, round(section["sweep_fraction"] * run["training"]["steps"]))
         shorter = {"training": {**run["training"], "steps": steps}, "test_tasks": []}
         for rate in section["rate_grid"]:
             planned[f"{run['arm']}-rate-{rate:g}-{seed}"] = (

@@ -82,6 +82,8 @@ def check(section: Section) -> None:
         raise ValueError(f"recall_tasks.equal: {equal!r} given; arms has {', '.join(known)}")
     for task in TASKS:
         settings, where = section["tasks"][task], f"recall_tasks.tasks.{task}"
+        if max(run["seed"] for run in by_task(runs(section), task).values()) < 1:
+            raise ValueError(f"recall_tasks.arms: on {task} one needs 2 seeds, for their spread")
         if task not in known[equal].get("tasks", TASKS):
             raise ValueError(f"recall_tasks.equal: {equal} is not trained on {task}")
         lengths = {which: [_length(section, task, which, line) for line in settings[which]]

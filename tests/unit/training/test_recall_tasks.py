@@ -170,12 +170,28 @@ def test_gates_by_role_are_means_of_means():
     assert table.loc[(1, "query"), "open"] == pytest.approx(np.mean(opened))
 
 
-def test_seeds_widen_an_interval_only_where_there_are_several():
-    assert recall_tasks.over_seeds(np.array([0.4]), 50)[1:] == wilson(0.4, 50)
-    value, low, high = recall_tasks.over_seeds(np.array([0.49, 0.51]), 10**9)
-    margin = student.ppf(0.975, 1) * np.std([0.49, 0.51], ddof=1) / np.sqrt(2)
-    assert (value, low, high) == pytest.approx((0.5, 0.5 - margin, 0.5 + margin), abs=1e-4)
-    assert recall_tasks.over_seeds(np.array([0.1, 1.0]), 100)[1:] == (0.0, 1.0)
+def test_the_spread_of_seeds_is_pooled_over_arms_and_widens_only_what_was_trained():
+    columns = ["arm", "seed", "accuracy", "parameters"]
+    rows = [("a", "0", 0.4, 9), ("a", "1", 0.6, 9), ("b", "0", 0.7, 9), ("chance", "0", 0.1, 0)]
+    found = pd.DataFrame(rows, columns=columns).assign(
+        task="t", stratum="1", low_end=1, high_end=1, n=10**9
+    )
+    table = recall_tasks.accuracy_table(found)
+    table = table[table["seed"] == "mean"].set_index("arm")
+    once = student.ppf(0.975, 1) * np.std([0.4, 0.6], ddof=1)
+    for arm, value, margin in (("a", 0.5, once / np.sqrt(2)), ("b", 0.7, once), ("chance", 0.1, 0)):
+        ends = table.loc[arm, ["accuracy", "low", "high"]].astype(float).tolist()
+        expected = [value, max(0, value - margin), min(1, value + margin)]
+        assert ends == pytest.approx(expected, abs=1e-4)
+
+
+def test_one_seed_holds_its_sequences_alone():
+    rows = [("a", "0", 0.4, 9), ("a", "1", 0.6, 9)]
+    found = pd.DataFrame(rows, columns=["arm", "seed", "accuracy", "parameters"]).assign(
+        task="t", stratum="1", low_end=1, high_end=1, n=50
+    )
+    table = recall_tasks.accuracy_table(found).set_index("seed")
+    assert tuple(table.loc["0", ["low", "high"]]) == wilson(0.4, 50)
 
 
 def test_baselines_are_what_they_say():

@@ -109,6 +109,7 @@ def test_a_good_section_passes():
     ("overlay", "message"),
     [
         ({"equal": "gru"}, "equal: 'gru' given; arms has attention, tgn, late"),
+        ({"arms": {"tgn": {"seeds": 1}}}, "on associative one needs 2 seeds"),
         ({"equal": "late"}, "late is not trained on listops"),
         (
             {"tasks": {"listops": {"train": [{"max_depth": 2}]}}},
