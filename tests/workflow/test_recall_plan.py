@@ -103,7 +103,7 @@ def test_every_arm_is_given_the_same(checkout):
     [
         ("{train: [[64, 4], [64, 17]]}", ["recall.train", "too short", "17 pairs"]),
         ("{task: {vocab_size: 512}}", ["recall.test", "vocab_size 512 must exceed"]),
-        ("{train: [[32, 4]]}", ["recall.test", "(32, 4)", "not tested"]),
+        ("{train: [[48, 4]]}", ["recall.test", "(48, 4)", "not tested"]),
         ("{pairs: 3}", ["recall.test", "must have", "[256, 3]"]),
         ("{training: {batch: 128}}", ["recall.training.batch", "128", "256"]),
         ("{widths: [32]}", ["recall.widths", "model.width", "64"]),
