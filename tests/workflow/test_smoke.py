@@ -25,6 +25,10 @@ def test_every_promised_file_is_there(smoke_run):
         "fig14.png",
         "fig21.pdf",
         "fig21.png",
+        "fig22.pdf",
+        "fig22.png",
+        "recall_tasks.pdf",
+        "recall_tasks.png",
         "claims.json",
         "claims.md",
         "claims.html",
@@ -35,7 +39,16 @@ def test_every_promised_file_is_there(smoke_run):
 
 @pytest.mark.parametrize(
     "name",
-    ["fig8/statistics", "fig5/statistics", "fig21/statistics", "fig21/timings", "fig14/statistics"],
+    [
+        "fig8/statistics",
+        "fig5/statistics",
+        "fig14/statistics",
+        "fig21/statistics",
+        "fig21/timings",
+        "fig22/statistics",
+        "fig22/timings",
+        "recall_tasks/statistics",
+    ],
 )
 def test_statistics_follow_the_contract(smoke_run, name):
     text = (results(smoke_run) / f"{name}.json").read_text()
