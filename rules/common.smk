@@ -45,8 +45,9 @@ def checked(config):
         complete = configuration.completed(config, schema)
         configuration.check(complete, schema)
         check_names(complete)
-        if complete["fmri_derivatives"]:  # a shell leaves the ~ of fmri_derivatives=~/... alone
-            complete["fmri_derivatives"] = os.path.expanduser(complete["fmri_derivatives"])
+        # a shell leaves the ~ of fmri_derivatives=~/... alone
+        own = complete["fmri_derivatives"]
+        complete["fmri_derivatives"] = own and os.path.expanduser(own)
         fmri_plan.check(complete["fmri"], complete["fmri_derivatives"], SOURCES)
     except (ValueError, FileNotFoundError) as error:
         raise WorkflowError(str(error)) from None
@@ -346,10 +347,8 @@ def fmriprep_image():
 
 def fmriprep_work(subject):
     """Folder for what fMRIPrep keeps while it works."""
-    home = config["fmri"]["fmriprep"]["work"]
-    return str(
-        Path(home or Path(RESULTS[config["scale"]], "fmri", "work"), f"sub-{subject}")
-    )
+    usual = Path(RESULTS[config["scale"]], "fmri", "unfinished")
+    return str(Path(config["fmri"]["fmriprep"]["work"] or usual, f"sub-{subject}"))
 
 
 def atlases_of(*datasets):

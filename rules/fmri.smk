@@ -53,6 +53,7 @@ localrules:
 # --- people and their models
 
 
+# The chains that end in lead_lag and in fmri_reference are the longest, so their rules go first.
 rule connectome:
     """Read one person's tractography and resting BOLD."""
     input:
@@ -64,6 +65,7 @@ rule connectome:
         record="<results>/fmri/connectomes/{person}.provenance.json",
     log:
         "logs/connectome/{person}.log",
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -87,6 +89,7 @@ rule brain_model:
         "logs/brain_model/{person}.log",
     benchmark:
         "<results>/benchmarks/brain_model/{person}.tsv"
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -147,6 +150,7 @@ rule ramps:
         "logs/ramps/{person}.log",
     benchmark:
         "<results>/benchmarks/ramps/{person}.tsv"
+    priority: 2
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -176,6 +180,7 @@ rule lead_lag:
         "logs/lead_lag.log",
     benchmark:
         "<results>/benchmarks/lead_lag.tsv"
+    priority: 2
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -209,6 +214,7 @@ rule virtual_subject:
         "logs/virtual_subject/{subject}.log",
     benchmark:
         "<results>/benchmarks/virtual_subject/{subject}.tsv"
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -314,6 +320,7 @@ rule parcel_signals:
         "<results>/benchmarks/parcel_signals/{atlas}/{subject}.tsv"
     wildcard_constraints:
         atlas=atlases_of("recordings", "fixture"),
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -364,6 +371,7 @@ rule published_signals:
         record="<results>/fmri/signals/{atlas}/sub-{subject}_as_published.provenance.json",
     log:
         "logs/published_signals/{atlas}/{subject}.log",
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -394,6 +402,7 @@ rule fmri_ranks:
         "logs/fmri_ranks/{dataset}.log",
     benchmark:
         "<results>/benchmarks/fmri_ranks/{dataset}.tsv"
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -424,6 +433,7 @@ rule fmri_reference:
         "logs/fmri_reference.log",
     benchmark:
         "<results>/benchmarks/fmri_reference.tsv"
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     resources:

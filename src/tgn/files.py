@@ -9,7 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -53,6 +56,12 @@ def write_json(path: str | Path, content: Any) -> None:
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as parquet, without its index."""
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
 
 
 def digest(path: str | Path, algorithm: str = "sha256") -> str:

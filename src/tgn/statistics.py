@@ -171,6 +171,30 @@ def difference(first: Interval, second: Interval) -> Interval:
     )
 
 
+def aicc(squares: float, n: int, parameters: int) -> float:
+    """Akaike's criterion of a least-squares fit, corrected for small samples; less is better.
+
+    Parameters
+    ----------
+    squares
+        Sum of squared residuals of the n points.
+    parameters
+        Of the fit; the error's variance is counted besides.
+
+    Returns
+    -------
+    float
+        Infinite where the points are too few for the correction.
+
+    Notes
+    -----
+    Hurvich and Tsai 1989.
+    """
+    k = parameters + 1
+    correction = 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else math.inf
+    return n * math.log(max(squares, 1e-300) / n) + 2 * k + correction
+
+
 @dataclass(frozen=True)
 class Statistic:
     """One measured number.

@@ -2,9 +2,10 @@
 
 import hashlib
 
+import pandas as pd
 import pytest
 
-from tgn.files import digest, replacing, write_json
+from tgn.files import digest, replacing, write_json, write_table
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -54,3 +55,11 @@ def test_digests_are_the_standard_ones(tmp_path):
     path.write_bytes(b"abc")
     assert digest(path) == hashlib.sha256(b"abc").hexdigest()
     assert digest(path, "md5") == hashlib.md5(b"abc").hexdigest()
+
+
+def test_a_table_is_written_without_its_index(tmp_path):
+    table = pd.DataFrame({"x": [1, 2]}, index=[7, 9])
+    write_table(tmp_path / "made/table.parquet", table)
+    found = pd.read_parquet(tmp_path / "made/table.parquet")
+    pd.testing.assert_frame_equal(found, table.reset_index(drop=True))
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["table.parquet"]

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from statsmodels.api import OLS
 
 from tgn.statistics import (
     Interval,
     Statistic,
+    aicc,
     bootstrap_band,
     bootstrap_interval,
     difference,
@@ -252,3 +254,18 @@ def test_importing_is_light():
     code = "import tgn.statistics, sys; print([m for m in ('torch', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_akaikes_criterion_differs_from_the_likelihoods_by_a_constant():
+    """-2 ln L + 2 k + 2 k (k + 1) / (n - k - 1), the variance being a parameter."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((12, 3))
+    y = x[:, 0] + rng.standard_normal(12)
+    gaps = []
+    for parameters in (1, 2, 3):
+        fit = OLS(y, x[:, :parameters]).fit()
+        k = parameters + 1
+        expected = -2 * fit.llf + 2 * k + 2 * k * (k + 1) / (12 - k - 1)
+        gaps.append(expected - aicc(fit.ssr, 12, parameters))
+    assert gaps == pytest.approx([12 * (1 + np.log(2 * np.pi))] * 3)
+    assert aicc(1.0, 4, 2) == math.inf

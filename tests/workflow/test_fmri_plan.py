@@ -231,4 +231,4 @@ def test_one_person_goes_through_the_container(tmp_path):
     assert len(list(images)) == 4
     record = json.loads((folder / target).read_text())
     assert any(name.endswith(".sif") for name in record["inputs"])
-    assert not (folder / "results/paper/fmri/work/sub-02CB").exists()
+    assert not (folder / "results/paper/fmri/unfinished/sub-02CB").exists()

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist, squareform
 
-from tgn.files import replacing
+from tgn.files import write_table
 
 log = logging.getLogger(__name__)
 SLOPE_MM = 100.0  # slopes are changes per this distance
@@ -102,8 +102,7 @@ def measure_distance(
         rng=np.random.default_rng(seed),
     )
     found["subject"] = np.array(list(runs))[found["subject"]]
-    with replacing(table) as temporary:
-        found.assign(volumes=volumes).to_parquet(temporary, index=False)
+    write_table(table, found.assign(volumes=volumes))
 
 
 def edges(signals: ArrayLike) -> NDArray:

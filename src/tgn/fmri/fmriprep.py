@@ -21,6 +21,7 @@ from tgn.fmri.plan import RUNTIMES
 from tgn.sources import read_receipt
 
 TEMPLATES = "/home/fmriprep/.cache/templateflow"  # inside the image
+SCRATCH = "/scratch"  # where the container sees its own folder
 
 
 def runtime() -> str:
@@ -180,7 +181,7 @@ def command(
     binds = {
         f"{data.resolve()}": "/data:ro",
         f"{derivatives.resolve()}": "/out",
-        f"{work.resolve()}": "/work",
+        f"{work.resolve()}": SCRATCH,
         f"{Path(licence).resolve()}": "/licence.txt:ro",
     }
     return [
@@ -188,8 +189,8 @@ def command(
         *("--env", f"TEMPLATEFLOW_HOME={TEMPLATES},TEMPLATEFLOW_AUTOUPDATE=0"),
         *(word for place, seen in binds.items() for word in ("--bind", f"{place}:{seen}")),
         *(str(image), "/data", "/out", "participant", "--participant-label", subject),
-        *("--output-spaces", space, "--bids-filter-file", "/work/filter.json"),
-        *("--work-dir", "/work", "--fs-license-file", "/licence.txt"),
+        *("--output-spaces", space, "--bids-filter-file", f"{SCRATCH}/filter.json"),
+        *("--work-dir", SCRATCH, "--fs-license-file", "/licence.txt"),
         *([] if surfaces else ["--fs-no-reconall"]),
         *("--nprocs", str(cpus), "--mem-mb", str(memory_mb), "--random-seed", str(seed)),
         *("--skull-strip-fixed-seed", "--skip-bids-validation", "--stop-on-first-crash"),

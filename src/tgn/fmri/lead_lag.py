@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.fmri.connectivity import mean_correlations, window_starts, windowed_ranks
 from tgn.fmri.ranks import read_runs
 from tgn.fmri.surrogates import phase_randomised
@@ -141,10 +141,8 @@ def lead_lag_tables(
         for measure in MEASURES
     ]
     table = table.merge(pd.concat(bands), on=["model", "arm", "measure", "lag"]).drop(columns="lag")
-    with replacing(lead_lag) as temporary:
-        table.to_parquet(temporary, index=False)
-    with replacing(synchrony) as temporary:
-        pd.concat(series, ignore_index=True).to_parquet(temporary, index=False)
+    write_table(lead_lag, table)
+    write_table(synchrony, pd.concat(series, ignore_index=True))
 
 
 def read_units(path: str | Path) -> Iterator[Unit]:

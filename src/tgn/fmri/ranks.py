@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.signal import butter, resample, sosfiltfilt
 
-from tgn.files import replacing, write_json
+from tgn.files import write_json, write_table
 from tgn.fmri.connectivity import DEFINITIONS, rank_profile
 from tgn.fmri.connectomes import load
 from tgn.fmri.surrogates import ranks_with_surrogates
@@ -103,8 +103,7 @@ def rank_table(
         except ValueError as error:
             raise ValueError(f"{run.label}: {error}") from error
         rows.append(_labelled(measured, run))
-    with replacing(table) as temporary:
-        pd.concat(rows, ignore_index=True).to_parquet(temporary, index=False)
+    write_table(table, pd.concat(rows, ignore_index=True))
     write_json(report, account)
 
 
@@ -167,8 +166,7 @@ def reference_table(
         rows.append(_labelled(measured, run).assign(site=person.dataset, source_tr=person.tr))
     if not rows:
         raise ValueError(f"nobody has {volumes} volumes of {tr} s")
-    with replacing(table) as temporary:
-        pd.concat(rows, ignore_index=True).to_parquet(temporary, index=False)
+    write_table(table, pd.concat(rows, ignore_index=True))
 
 
 def bias_table(
@@ -229,8 +227,7 @@ def bias_table(
         truth = truths.get((run.subject, run.state))
         for row in _bias_rows(run.signals, truth, levels, order, run.generator(seed), definitions):
             rows.append(row | {"subject": run.subject, "state": run.state, "fd": run.fd})
-    with replacing(table) as temporary:
-        pd.DataFrame(rows).to_parquet(temporary, index=False)
+    write_table(table, pd.DataFrame(rows))
 
 
 # --- what they are made of

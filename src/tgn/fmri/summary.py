@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.fmri import states as within
 from tgn.fmri.method_summary import bias_means, bias_rows, bias_statistics, method_statistics
 from tgn.fmri.model_summary import (
@@ -139,8 +139,7 @@ def summarise(
         biases: bias_means(moved, **common),
     }
     for path, table in tables.items():
-        with replacing(path) as temporary:
-            table.to_parquet(temporary, index=False)
+        write_table(path, table)
     subjects = {"model": data, "evidence": evidence}
     cohort = {"model": "virtual cohort", "evidence": "simulated"}
     model = {"model": "whole-brain model", "evidence": "simulated"}

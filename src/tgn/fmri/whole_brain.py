@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy import optimize, signal, stats
 
 from tgn import rank
-from tgn.files import replacing, write_json
+from tgn.files import replacing, write_json, write_table
 from tgn.fmri.connectivity import pearson, thresholded_rank
 from tgn.fmri.connectomes import Connectome, load
 from tgn.fmri.dynamics import Array, Band, Model, Ramp, Run, changed, check_band, constants
@@ -367,8 +367,7 @@ def in_silico(
             after = measure(state, number, "after")
             for table, ranks in ((before, resting), (after, exact[arm])):
                 tables.append(table.assign(arm=arm, exact=table["definition"].map(ranks)))
-    with replacing(output) as temporary:
-        pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
+    write_table(output, pd.concat(tables, ignore_index=True))
 
 
 def ramps(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from tgn.plots.style import (
     BLACK,
@@ -52,14 +53,14 @@ FACTORS = {
 ARMS = {
     "default": "motion, CSF and WM removed",
     "gsr": "global signal removed too",
-    "as_published": "as published: raw signals",
+    "as_published": "as published: raw images",
 }
 DEFINITIONS = {
     "pearson": "Pearson, eigenvalues",
     "pearson_sigma": "z-scored signals, σ",
     "covariance": "covariance",
     "sigma_centred": "centred signals, σ",
-    "sigma_uncentred": "raw signals, σ",
+    "sigma_uncentred": "uncentred signals, σ",
     "participation_ratio": "participation ratio",
     "stable_rank": "stable rank",
     "thresholded": "thresholded (Methods text)",
@@ -228,9 +229,9 @@ def expansion_panel(axes: Axes, table: pd.DataFrame) -> Axes:
         ylabel="rank after the change / before",
         yscale="log",
     )
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:.2g}")
-    axes.tick_params(axis="y", which="minor", labelsize=6.5)
+    axes.yaxis.set_major_locator(LogLocator(subs=(0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 2, 3)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.2)
     axes.legend(loc="upper left")
@@ -241,7 +242,7 @@ def lag_panel(figure: SubFigure, table: pd.DataFrame, courses: pd.DataFrame) -> 
     """Rank and synchrony while the model is sedated, and which of them leads."""
     grid = figure.add_gridspec(2, 2, width_ratios=[1, 1.15])
     upper, lower = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
-    labels = {"rank": "effective rank in windows", "kuramoto": "synchrony"}
+    labels = {"rank": "effective rank in windows", "kuramoto": "synchrony (Kuramoto)"}
     for axes, (quantity, label) in zip((upper, lower), labels.items(), strict=True):
         rows = courses[courses["quantity"] == quantity]
         for arm, look in RAMPS.items():

@@ -21,6 +21,7 @@ from tgn.plots.style import (
     SKY,
     Look,
     curve,
+    differences,
     panel_letter,
     save,
 )
@@ -123,24 +124,11 @@ def _runs(axes: Axes, rows: pd.DataFrame) -> None:
 def difference_panel(axes: Axes, numbers: dict[str, Statistic]) -> None:
     """Test loss of TGN less that of each other arm."""
     rivals = [arm for arm in ARMS if f"fig21.tgn_minus_{arm}" in numbers]
-    for place, arm in enumerate(rivals):
-        record = numbers[f"fig21.tgn_minus_{arm}"]
-        low, high = record.ci_low or record.value, record.ci_high or record.value
-        axes.errorbar(
-            record.value, -place, xerr=[[record.value - low], [high - record.value]],
-            color=ARMS[arm].color, marker="o", capsize=3,
-        )  # fmt: skip
-        axes.annotate(
-            f"{record.value:+.3f}", (record.value, -place), xytext=(0, 6),
-            textcoords="offset points", ha="center", fontsize=7,
-        )  # fmt: skip
-    axes.axvline(0, color=BLACK, linewidth=0.8)
+    differences(axes, [(numbers[f"fig21.tgn_minus_{arm}"], ARMS[arm]) for arm in rivals])
     axes.locator_params(axis="x", nbins=4)
-    axes.set_yticks([-place for place in range(len(rivals))], [ARMS[arm].label for arm in rivals])
     axes.set(
-        title="test loss of TGN less that of ...", xlabel="nats per token (below 0: TGN is better)",
-        ylim=(-len(rivals) + 0.4, 0.6),
-    )  # fmt: skip
+        title="test loss of TGN less that of ...", xlabel="nats per token (below 0: TGN is better)"
+    )
 
 
 def penalty_panel(axes: Axes, rows: pd.DataFrame) -> None:

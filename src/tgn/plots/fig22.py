@@ -24,6 +24,7 @@ from tgn.plots.style import (
     RED,
     Look,
     curve,
+    differences,
     panel_letter,
     save,
 )
@@ -137,27 +138,12 @@ def loss_panel(
 
 def difference_panel(axes: Axes, numbers: dict[str, Statistic]) -> None:
     """Test loss of each arm less the Transformer's."""
-    rivals = [arm for arm in ARMS if f"fig22.{arm}_minus_{REFERENCE}" in numbers]
-    for place, arm in enumerate(rivals):
-        record = numbers[f"fig22.{arm}_minus_{REFERENCE}"]
-        _, low, high = record.interval or (record.value,) * 3
-        axes.errorbar(
-            record.value, -place, xerr=[[record.value - low], [high - record.value]],
-            color=ARMS[arm].color, marker="o", capsize=3,
-        )  # fmt: skip
-        axes.annotate(
-            f"{record.value:+.3f}", (record.value, -place), xytext=(0, 6),
-            textcoords="offset points", ha="center", fontsize=7,
-        )  # fmt: skip
-    axes.axvline(0, color=BLACK, linewidth=0.8)
+    ids = {arm: f"fig22.{arm}_minus_{REFERENCE}" for arm in ARMS}
+    differences(axes, [(numbers[id], ARMS[arm]) for arm, id in ids.items() if id in numbers])
     axes.set_xscale("symlog", linthresh=0.1, linscale=2)  # small ones seen beside large ones
     axes.xaxis.set_major_locator(SymmetricalLogLocator(linthresh=0.1, base=10, subs=(1,)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_yticks([-place for place in range(len(rivals))], [ARMS[arm].label for arm in rivals])
-    axes.set(
-        title="test loss less the Transformer's",
-        xlabel="nats per token (below 0: better)", ylim=(-len(rivals) + 0.4, 0.6),
-    )  # fmt: skip
+    axes.set(title="test loss less the Transformer's", xlabel="nats per token (below 0: better)")
 
 
 def training_panel(axes: Axes, training: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 
 from tgn.files import replacing
 from tgn.provenance import footer
+from tgn.statistics import Statistic
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
@@ -70,6 +72,23 @@ def curve(axes: Axes, x: object, value: object, low: object, high: object, **loo
     """A line with its interval as a band."""
     (line,) = axes.plot(x, value, **look)  # type: ignore[arg-type]
     axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)  # type: ignore[arg-type]
+
+
+def differences(axes: Axes, rows: Sequence[tuple[Statistic, Look]]) -> None:
+    """Numbers with their intervals about zero, one below the other, each called by its look."""
+    for place, (record, look) in enumerate(rows):
+        _, low, high = record.interval or (record.value,) * 3
+        axes.errorbar(
+            record.value, -place, xerr=[[record.value - low], [high - record.value]],
+            color=look.color, marker="o", capsize=3,
+        )  # fmt: skip
+        axes.annotate(
+            f"{record.value:+.3f}", (record.value, -place), xytext=(0, 6),
+            textcoords="offset points", ha="center", fontsize=7,
+        )  # fmt: skip
+    axes.axvline(0, color=BLACK, linewidth=0.8)
+    axes.set_yticks([-place for place in range(len(rows))], [look.label for _, look in rows])
+    axes.set_ylim(-len(rows) + 0.4, 0.6)
 
 
 def legend_below(key: Axes, axes: Axes, ncols: int = 2) -> None:

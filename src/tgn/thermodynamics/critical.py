@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import find_peaks, savgol_filter
 
+from tgn.statistics import aicc
 from tgn.thermodynamics.levels import (
     checked_levels,
     checked_temperatures,
@@ -267,12 +268,5 @@ def power_law_at(
         std_err=float(np.sqrt(covariance[0, 0])),
         r_squared=float(1 - rest / total) if total else 0.0,
         n=n,
-        aic_difference=float(_aic(hump, n, 3) - _aic(rest, n, 2)),
+        aic_difference=aicc(hump, n, 3) - aicc(rest, n, 2),
     )
-
-
-def _aic(squares: float, n: int, parameters: int) -> float:
-    """Akaike's criterion of a least-squares fit, the error's variance counted as a parameter."""
-    k = parameters + 1
-    correction = 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.inf
-    return n * np.log(max(squares, 1e-300) / n) + 2 * k + correction

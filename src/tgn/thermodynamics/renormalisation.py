@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import curve_fit
 from scipy.stats import kurtosis, skew, wasserstein_distance
 
+from tgn.statistics import aicc
 from tgn.thermodynamics.critical import (
     STANDARD_GRID,
     find_peak,
@@ -434,8 +435,8 @@ def size_law(
         )
     except RuntimeError:
         return declined("the fit of a power law does not converge")
-    powered = _aicc(((peak - law(length, *best)) ** 2).sum(), n, 3)
-    difference = _aicc(((peak - ratio * frozen) ** 2).sum(), n, 1) - powered
+    powered = aicc(((peak - law(length, *best)) ** 2).sum(), n, 3)
+    difference = aicc(((peak - ratio * frozen) ** 2).sum(), n, 1) - powered
     if not difference > 2:
         return declined("freezing of independent levels accounts for it as well", difference)
     errors = np.sqrt(np.diag(covariance))
@@ -450,12 +451,6 @@ def size_law(
         aicc_difference=float(difference),
         reason="",
     )
-
-
-def _aicc(squares: float, n: int, parameters: int) -> float:
-    k = parameters + 1
-    correction = 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.inf
-    return n * np.log(max(squares, 1e-300) / n) + 2 * k + correction
 
 
 def _check_block(block: int) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import approx_fprime, minimize
 
+from tgn.statistics import aicc
 from tgn.thermodynamics.levels import checked_levels
 
 Array = NDArray[np.floating]
@@ -371,8 +372,6 @@ def _logarithmic(u: Array, v: Array) -> float | None:
 
 
 def _aicc(rest: Array, parameters: int) -> float | None:
-    n, k = len(rest), parameters + 1
-    if n <= k + 1:
-        return None
-    squares = max(float(rest @ rest), 1e-300)
-    return float(n * np.log(squares / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1))
+    """None, which JSON knows, where the points are too few."""
+    found = aicc(float(rest @ rest), len(rest), parameters)
+    return found if np.isfinite(found) else None

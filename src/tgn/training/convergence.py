@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.statistics import Interval, Statistic, bootstrap_band, bootstrap_interval, write_statistics
 from tgn.text.tokens import open_tokens
 from tgn.training import evaluation
@@ -113,8 +113,7 @@ def summarise(
     watched, tested, clocks = (by_run(paths, runs) for paths in (trajectories, blocks, seconds))
     clocks["seconds"] = clocks["seconds"] * gpus if gpus else clocks["cpu_seconds"]
     watched = watched.merge(clocks[["run", "step", "seconds"]], on=["run", "step"], validate="m:1")
-    with replacing(curves) as temporary:
-        curve_table(watched, rng=rng, resamples=resamples).to_parquet(temporary, index=False)
+    write_table(curves, curve_table(watched, rng=rng, resamples=resamples))
     a_run = next(iter(runs.values()))
     folder, about = Path(tokens).parent, {"model": model, "evidence": evidence}
     recipes = {r["arm"]: json.dumps(r["training"], sort_keys=True) for r in runs.values()}

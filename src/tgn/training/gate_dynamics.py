@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.models import HardGate, force_gate, io
 from tgn.models.attention import Attention
 from tgn.models.hard_attention import attend_open
@@ -103,8 +103,7 @@ def measure_hard_gates(
                     split=split, mode=mode, wanted=share, threshold=threshold
                 )
             )
-    with replacing(table) as temporary:
-        pd.concat(rows, ignore_index=True).to_parquet(temporary, index=False)
+    write_table(table, pd.concat(rows, ignore_index=True))
 
 
 class _ShuffledGates(nn.Module):
@@ -192,10 +191,8 @@ def measure_attention_times(
             for repeat in range(repeats):
                 for share, call in calls.items():
                     rows.append((context, share, repeat, _seconds(call, device)))
-    with replacing(table) as temporary:
-        pd.DataFrame(rows, columns=["context", "occupancy", "repeat", "seconds"]).to_parquet(
-            temporary, index=False
-        )
+    columns = ["context", "occupancy", "repeat", "seconds"]
+    write_table(table, pd.DataFrame(rows, columns=columns))
 
 
 def _seconds(call: Callable[[], Any], device: str) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.statistics import (
     Interval,
     Statistic,
@@ -103,8 +103,7 @@ def summarise(
         timing: time_table(measured),
     }
     for path, table in tables.items():
-        with replacing(path) as temporary:
-            table.to_parquet(temporary, index=False)
+        write_table(path, table)
     about = {"model": model, "evidence": evidence}
     common: dict[str, Any] = {"rng": rng, "resamples": resamples}
     write_statistics(

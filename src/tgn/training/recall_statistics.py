@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from statsmodels.stats.proportion import proportion_confint
 
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.statistics import (
     Interval,
     Statistic,
@@ -99,8 +99,7 @@ def summarise(
         recall_training: training_table(_joined(metrics, usual)),
     }
     for path, table in tables.items():
-        with replacing(path) as temporary:
-            table.to_parquet(temporary, index=False)
+        write_table(path, table)
     means = answers[answers["seed"] == MEAN]
     records = chain(
         accuracy_statistics(means),

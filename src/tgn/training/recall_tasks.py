@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.models import io
 from tgn.statistics import Interval, Statistic, difference, write_statistics
 from tgn.text import associative, listops
@@ -95,8 +95,7 @@ def measure_gates(
             )
         about = {name: run[name] for name in ("task", "arm", "seed")}
         found.append(gates_by_role(gates, role_of(inputs), names).assign(**about))
-    with replacing(table) as temporary:
-        pd.concat(found).to_parquet(temporary, index=False)
+    write_table(table, pd.concat(found))
 
 
 def _parts(inputs: NDArray) -> list[NDArray]:
@@ -202,8 +201,7 @@ def summarise(
         }
     )
     for path, table in ((accuracy, answers), (occupancy, occupied), (shapes, forms)):
-        with replacing(path) as temporary:
-            table.to_parquet(temporary, index=False)
+        write_table(path, table)
     records = [
         *accuracy_statistics(answers),
         *gate_statistics(occupied),

@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from tgn.files import replacing, write_json
+from tgn.files import replacing, write_json, write_table
 from tgn.models import build, io, sizes
 from tgn.models.config import ModelConfig
 from tgn.text.tokens import load_tokenizer, open_tokens
@@ -173,13 +173,16 @@ def train_arm(
         load_tokenizer(folder / "tokenizer.json"),
         metadata={"arm": arm, "seed": seed, "penalty": penalty, "training": trained},
     )
-    _write_table(metrics, fitted.metrics)
-    _write_table(trajectory, fitted.trajectory)
-    _write_table(blocks, found["test"].blocks)
-    _write_table(timings, fitted.timings)
-    _write_table(
-        documents, pd.concat(e.documents.assign(split=split) for split, e in found.items())
-    )
+    tables = {
+        metrics: fitted.metrics,
+        trajectory: fitted.trajectory,
+        blocks: found["test"].blocks,
+        timings: fitted.timings,
+        documents: pd.concat(e.documents.assign(split=split) for split, e in found.items()),
+    }
+    for path, table in tables.items():
+        if path is not None:
+            write_table(path, table)
     write_json(
         evaluated,
         {
@@ -265,9 +268,3 @@ def _steps(settings: dict[str, Any], tokens: int, context: int, batch: int) -> i
     if steps is not None:
         return int(steps)
     return max(1, round(epochs * windows_per_epoch(tokens, context) / batch))
-
-
-def _write_table(path: str | Path | None, table: pd.DataFrame) -> None:
-    if path is not None:
-        with replacing(path) as temporary:
-            table.to_parquet(temporary, index=False)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from tgn.files import replacing
+from tgn.files import replacing, write_table
 from tgn.models import Decoder, PublishedDecoder, build, io
 from tgn.models.config import ModelConfig
 from tgn.models.sizes import parameters
@@ -188,8 +188,7 @@ def train(
     }
     for path, table in tables.items():
         if path is not None:
-            with replacing(path) as temporary:
-                table.to_parquet(temporary, index=False)
+            write_table(path, table)
     checkpoints.remove(state, key)
 
 

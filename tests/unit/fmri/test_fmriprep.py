@@ -57,7 +57,7 @@ def job(tmp_path: Path) -> dict[str, Any]:
         "surfaces": True,
         "memory_mb": 28000,
         "seed": 14,
-        "work": tmp_path / "work/sub-10JR",
+        "work": tmp_path / "kept/sub-10JR",
         "derivatives": out,
         "images": [out / f"{state}.nii.gz" for state in STATES],
         "masks": [],
@@ -82,7 +82,7 @@ def test_the_container_sees_four_places_and_is_asked_for_four_things(
     assert binds == [
         f"{tmp_path}/ds003171:/data:ro",
         f"{tmp_path}/out:/out",
-        f"{tmp_path}/work/sub-10JR:/work",
+        f"{tmp_path}/kept/sub-10JR:/scratch",
         f"{tmp_path}/license.txt:/licence.txt:ro",
     ]
     own = asked[asked.index(str(job["image"])) + 1 :]
