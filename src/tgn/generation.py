@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tgn.models import Decoder, PublishedDecoder, io
+from tgn.models import Model, io
 from tgn.progress import bar
 from tgn.text.tokens import decode, encode, end_token, load_tokenizer
 
@@ -57,7 +57,7 @@ def continue_text(
 
 
 def generate(
-    model: Decoder | PublishedDecoder,
+    model: Model,
     prompt: Sequence[int],
     count: int,
     *,
@@ -95,7 +95,7 @@ def generate(
 
 @torch.inference_mode()
 def _generate(
-    model: Decoder | PublishedDecoder,
+    model: Model,
     tokens: list[int],
     count: int,
     temperature: float,

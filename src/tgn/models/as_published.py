@@ -1,6 +1,8 @@
 """The published language models, defects kept: they show what their curves are.
 
-What differs from :mod:`tgn.models.decoder`:
+Two stacks: of TGN, and of the Newton Gravity Transformer (:class:`PublishedGravity`).
+
+What differs in the first from :mod:`tgn.models.decoder`:
 
 - positions are learned and added at the input, as large as N(0, 1), while the tied embedding has
   the initialisation of the output map, of standard deviation 1 / sqrt(3 d): positions drown the
@@ -23,6 +25,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tgn.models.attention import Cache, append, attend, check_length, key_value_cache
 from tgn.models.config import ModelConfig
@@ -174,3 +177,162 @@ def make_mixer(config: ModelConfig) -> nn.Module:
     if config.mixer == "gated":
         return Gated(BareGRU(config), Attention(config), Gate(config.width))
     return BareGRU(config) if config.mixer == "gru" else Attention(config)
+
+
+class GravityBlock(nn.Module):
+    """One block of the Newton Gravity Transformer, in which the far and the light attract.
+
+    The score of token j for token i is ``m_i m_j (beta - gamma / (d2_ij + 1e-6))``, without m_i m_j
+    if masses act on values: the nearer a token, the lower. It is masked where d2 > R^2 (``hard``)
+    or, for ``soft``, multiplied by max(0, 1 - d2 / R^2), which moves it up, since it is negative.
+    One R a layer; a hard one has no gradient. Coordinates go on as LayerNorm(z + W attention's
+    output).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, coordinates = config.width, config.coordinates
+        self.heads, self.axes, self.context = config.heads, config.head_coordinates, config.context
+        self.channels = width // config.heads
+        self.mass, self.cutoff = config.mass, config.cutoff
+        self.mixer_norm = nn.LayerNorm(width)
+        self.place = nn.Linear(coordinates, config.heads * config.head_coordinates)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.drift = nn.Linear(width, coordinates)
+        self.coordinate_norm = nn.LayerNorm(coordinates)
+        self.gamma = nn.Parameter(torch.zeros(config.heads))
+        self.beta = nn.Parameter(torch.zeros(config.heads))
+        self.radius = nn.Parameter(torch.tensor(4.0))
+        self.mlp_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, config.mlp_width)
+        self.down = nn.Linear(config.mlp_width, width)
+        self.dropout = config.dropout
+
+    def forward(
+        self, x: Tensor, z: Tensor, masses: Tensor, cache: Cache | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, T, d), z (B, T, C) after the block; with a cache, the tokens after those in it."""
+        y, length = self.mixer_norm(x), x.shape[1]
+        places = self._split(self.place(z))
+        values = self._split(self.value(y))
+        heavy = masses[:, None, :, None].expand(-1, self.heads, -1, 1)
+        kept = torch.cat([places, heavy], dim=-1)
+        if cache is not None:
+            kept, values = append(cache, kept, values)
+        a = self.weights(kept[..., :-1], kept[:, 0, :, -1], length).to(values.dtype)
+        if self.mass == "value":
+            values = values * kept[..., -1:].to(values.dtype)
+        drawn = F.dropout(a, self.dropout, self.training) @ values
+        drawn = self.out(drawn.transpose(1, 2).flatten(2))
+        z = self.coordinate_norm(z + self.drift(drawn))
+        x = x + drawn
+        inner = F.dropout(F.gelu(self.up(self.mlp_norm(x))), self.dropout, self.training)
+        return x + F.dropout(self.down(inner), self.dropout, self.training), z
+
+    def weights(self, places: Tensor, masses: Tensor, last: int) -> Tensor:
+        """(B, heads, n, T) of the last n tokens at places (B, heads, T, axes), masses (B, T)."""
+        length = places.shape[2]
+        here, tokens = length - last, torch.arange(length, device=places.device)
+        places, masses = places.float(), masses.float()
+        d2 = (places[:, :, here:, None] - places[:, :, None]).square().sum(-1)
+        gamma, beta = (p[:, None, None] for p in (F.softplus(self.gamma), self.beta))
+        score = beta - gamma / (d2 + 1e-6)
+        if self.mass == "score":
+            score = score * (masses[:, here:, None] * masses[:, None])[:, None]
+        radius2, least = F.softplus(self.radius).square(), torch.finfo(score.dtype).min
+        if self.cutoff == "hard":
+            score = score.masked_fill(d2 > radius2, least)
+        elif self.cutoff == "soft":
+            score = score * F.relu(1 - d2 / radius2)
+        return score.masked_fill(tokens > tokens[here:, None], least).softmax(dim=-1)
+
+    def new_cache(
+        self, batch: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+    ) -> Cache:
+        """Room for the places, masses and values of one context."""
+        shape = (batch, self.heads, self.context)
+        return {
+            "keys": torch.zeros(*shape, self.axes + 1, device=device, dtype=dtype),
+            "values": torch.zeros(*shape, self.channels, device=device, dtype=dtype),
+            "length": torch.zeros((), dtype=torch.int64),
+        }
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class PublishedGravity(nn.Module):
+    """The published Newton Gravity Transformer; called as :class:`tgn.models.decoder.Decoder` is.
+
+    The token embedding, N(0, 1), is also the output head: the loss starts far above that of
+    guessing. Coordinates start as a learned table of positions. While it trains,
+    `Output.repulsion` is that of the coordinates after the last block, which attention no longer
+    reads.
+    """
+
+    priced = "repulsion"
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.masses = nn.Embedding(config.vocabulary, 1)
+        self.positions = nn.Embedding(config.context, config.coordinates)
+        self.blocks = nn.ModuleList(GravityBlock(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+
+    def forward(
+        self,
+        tokens: Tensor,
+        cache: dict[str, Any] | None = None,
+        hard: HardGate | None = None,
+        targets: Tensor | None = None,
+    ) -> Output:
+        """Read tokens (B, T), the ones after those in the cache if there is one.
+
+        Raises
+        ------
+        ValueError
+            If the sequence is longer than the context.
+        """
+        start = 0 if cache is None else int(cache["length"])
+        end = start + tokens.shape[1]
+        check_length(end, self.config.context)
+        x = self.embedding(tokens)
+        z = self.positions.weight[start:end].expand(len(tokens), -1, -1)
+        masses = F.softplus(self.masses(tokens)).squeeze(-1)
+        blocks = [None] * len(self.blocks) if cache is None else cache["blocks"]
+        for block, kept in zip(self.blocks, blocks, strict=True):
+            if self.training and self.gradient_checkpointing:
+                x, z = checkpoint(block, x, z, masses, use_reentrant=False)
+            else:
+                x, z = block(x, z, masses, kept)
+        if cache is not None:
+            cache["length"] = end
+        x = self.norm(x)
+        # The head's bias as one more channel: the shared cross-entropy knows none.
+        weight = torch.cat([self.embedding.weight, self.bias[:, None]], dim=1)
+        result = output(torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=-1), weight, targets, None)
+        return result._replace(repulsion=repulsion(z, masses)[None]) if self.training else result
+
+    def new_cache(self, batch: int) -> dict[str, Any]:
+        """An empty cache for decoding, which `forward` fills."""
+        return {"length": 0, "blocks": new_cache(self.blocks, batch)}
+
+
+def repulsion(z: Tensor, masses: Tensor) -> Tensor:
+    """Mean over pairs of m_i m_j / max(d2_ij, 1e-6), of up to 64 positions drawn at random.
+
+    z (B, T, C), masses (B, T).
+    """
+    count = min(z.shape[1], 64)
+    if count < 2:
+        return z.new_zeros(())
+    chosen = torch.randperm(z.shape[1], device=z.device)[:count]
+    z, masses = z[:, chosen].float(), masses[:, chosen].float()
+    d2 = (z[:, :, None] - z[:, None]).square().sum(-1)
+    pairs = torch.ones(count, count, dtype=torch.bool, device=z.device).triu(1)
+    return ((masses[:, :, None] * masses[:, None]) / d2.clamp(min=1e-6))[:, pairs].mean()

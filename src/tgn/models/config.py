@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 RECURRENT = ("gru", "mingru", "mamba")
-MIXERS = ("attention", *RECURRENT, "gated")
+MIXERS = ("attention", *RECURRENT, "gated", "gravity")
 GEOMETRIC = ("attention",)
 WIRINGS = ("parallel", "sequential")
 GATES = ("linear", "constant", "random")
 GATE_FORMS = ("soft", "straight_through", "hard_concrete")
+MASSES = ("score", "value", "none")
+CUTOFFS = ("soft", "hard", "none")
 RECIPES = ("ours", "as_published")
 
 
@@ -28,7 +30,8 @@ class ModelConfig:
     mlp_width : int
         Hidden channels of the MLP; 0 stands for 4 * width.
     mixer : str
-        What mixes tokens: ``attention``, ``gru``, ``mingru``, ``mamba`` or ``gated`` (TGN).
+        What mixes tokens: ``attention``, ``gru``, ``mingru``, ``mamba``, ``gated`` (TGN) or
+        ``gravity`` (NGT).
     inertial, geometric : str, optional
         The two paths of a gated mixer; geometric is ``attention`` when not given.
     wiring : str
@@ -49,6 +52,13 @@ class ModelConfig:
     rotary : bool
         Whether attention knows positions, by rotation. Without, it knows no order but that of the
         causal mask and of a short convolution.
+    coordinates, head_coordinates : int
+        Of a token in a gravity mixer, and how many of their combinations each head measures
+        distances in; 0 coordinates stand for width / 8.
+    mass : str
+        Where masses act in a gravity mixer: in the ``score``, on the ``value``, or ``none``.
+    cutoff : str
+        Of gravity at a learned radius: ``soft``, ``hard`` (at a fixed one) or ``none``.
     tied : bool
         Whether the output head is the token embedding. With small models it is a large share of
         the parameters (half of them at vocabulary 4096, width 128, 4 layers), which blocks use
@@ -81,6 +91,10 @@ class ModelConfig:
     state_size: int = 16
     short_convolution: bool = False
     rotary: bool = True
+    coordinates: int = 0
+    head_coordinates: int = 16
+    mass: str = "score"
+    cutoff: str = "soft"
     tied: bool = True
     dropout: float = 0.0
     recipe: str = "ours"
@@ -88,9 +102,14 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not self.mlp_width:
             object.__setattr__(self, "mlp_width", 4 * self.width)
+        if not self.coordinates:
+            object.__setattr__(self, "coordinates", max(1, self.width // 8))
         if self.mixer == "gated" and self.geometric is None:
             object.__setattr__(self, "geometric", "attention")
-        for name in ("vocabulary", "width", "depth", "heads", "context", "mlp_width", "state_size"):
+        for name in (
+            "vocabulary", "width", "depth", "heads", "context", "mlp_width", "state_size",
+            "coordinates", "head_coordinates",
+        ):  # fmt: skip
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
@@ -98,6 +117,8 @@ class ModelConfig:
         self._check_choice("wiring", WIRINGS)
         self._check_choice("gate", GATES)
         self._check_choice("gate_form", GATE_FORMS)
+        self._check_choice("mass", MASSES)
+        self._check_choice("cutoff", CUTOFFS)
         self._check_choice("recipe", RECIPES)
         if self.mixer == "gated":
             self._check_choice("inertial", RECURRENT)
@@ -111,6 +132,8 @@ class ModelConfig:
                 f"width {self.width} cannot be cut into {self.heads} heads of an even number of "
                 "channels"
             )
+        if self.mixer == "gravity" and self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be cut into {self.heads} heads")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.recipe == "as_published":
@@ -150,9 +173,10 @@ class ModelConfig:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
 
     def _check_published(self) -> None:
-        if self.mixer not in ("attention", "gru", "gated") or self.inertial not in (None, "gru"):
+        known = ("attention", "gru", "gated", "gravity")
+        if self.mixer not in known or self.inertial not in (None, "gru"):
             raise ValueError(
-                "recipe as_published knows the mixers attention, gru and gated with inertial: gru"
+                f"recipe as_published knows the mixers {', '.join(known)}, gated with inertial: gru"
             )
         ours = (
             "wiring", "gate", "gate_form", "gate_bias", "short_convolution", "rotary", "tied",

@@ -23,13 +23,15 @@ class Output(NamedTuple):
 
     With targets, `loss` is the mean cross-entropy in nats over the targets that are not -100, and
     `nats` that of each token without gradient, (B, T), 0 where ignored; `logits` is None. Without
-    targets, `logits` is (B, T, vocabulary). `gates` is (layers, B, T), None without gates.
+    targets, `logits` is (B, T, vocabulary). `gates` is (layers, B, T), None without gates;
+    `repulsion` is (layers,) while a gravity model trains, else None.
     """
 
     logits: Tensor | None
     gates: Tensor | None
     loss: Tensor | None = None
     nats: Tensor | None = None
+    repulsion: Tensor | None = None
 
 
 def norm(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from tgn.files import digest, replacing, write_json
-from tgn.models import Decoder, PublishedDecoder, build
+from tgn.models import Model, build
 from tgn.models.config import ModelConfig
 
 FORMAT = "tgn language model"
@@ -58,7 +58,7 @@ def save(
     write_json(folder / CONFIG, content)
 
 
-def load(folder: str | Path) -> Decoder | PublishedDecoder:
+def load(folder: str | Path) -> Model:
     """The model in a folder, on the CPU and in evaluation mode; its config is ``model.config``.
 
     Raises

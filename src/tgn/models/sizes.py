@@ -62,6 +62,8 @@ def flops_per_token(config: ModelConfig, context: int, occupancy: float = 1.0) -
             for_queries += _weights(attention.query)
         spared = 1 - occupancy if config.mixer == "gated" else 0.0
         multiplications += 2 * keys * config.width - spared * for_queries
+    if config.mixer == "gravity":  # distances and values
+        multiplications += keys * (config.heads * config.head_coordinates + config.width)
     return 2.0 * (config.depth * multiplications + config.vocabulary * config.width)
 
 

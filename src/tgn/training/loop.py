@@ -80,6 +80,7 @@ def fit(
     every: int = 10,
     evaluate: Callable[[nn.Module], pd.DataFrame] | None = None,
     evaluate_every: int | None = None,
+    stop: Callable[[pd.DataFrame], bool] | None = None,
     state_folder: str | Path | None = None,
     key: str = "",
     save_every: int | None = None,
@@ -102,8 +103,8 @@ def fit(
     optimizer, schedule
         Arguments of :func:`optimizers.make` and of :func:`optimizers.schedule`.
     penalty
-        Lambda, or [(fraction of the run, lambda), ...], see :func:`penalty_at`. Nothing to a model
-        without gates.
+        Lambda, or [(fraction of the run, lambda), ...], see :func:`penalty_at`: of gates, or of
+        repulsion in gravity models. Nothing to other models.
     clip
         Greatest norm of the gradient.
     micro_batches
@@ -119,6 +120,9 @@ def fit(
         row for each unit of the evaluation (a window, an example): ``nats``, ``targets``, maybe
         ``gate`` and others. Every process calls it: at step 0, each ``evaluate_every`` steps and
         at the end.
+    stop
+        From an evaluation's table to whether the run ends there. Schedule and penalty stay those
+        of a run of ``steps``.
     state_folder, key, save_every
         Where the state is kept, under which name (:func:`checkpoints.resume_key`), and steps
         between saves, a multiple of ``every``. The state of the end is saved too and stays, until
@@ -158,6 +162,7 @@ def fit(
         strength = penalty_at(penalty, progress.step / steps)
         place = {"step": progress.step, "tokens": progress.tokens, "penalty": strength}
         progress.trajectory += [{**place, **row} for row in table.to_dict("records")]
+        progress.stopped = stop is not None and bool(stop(table))
         return _summary(table)
 
     def record(row: dict[str, float]) -> None:
@@ -176,6 +181,8 @@ def fit(
     if main:
         shown = bar(shown, desc=description, initial=progress.step, total=steps, unit="step")
     for step in shown:
+        if progress.stopped:
+            break
         batch = batches(step)
         strength = penalty_at(penalty, step / steps)
         rate = training.optimizers[0].param_groups[0]["lr"]
@@ -186,7 +193,7 @@ def fit(
         evaluating = end or _due(progress.step, evaluate_every)
         if not (evaluating or _due(progress.step, every)):
             continue
-        means = _means(measured, progress.step, accelerator)
+        means = _means(measured, progress.step, accelerator, getattr(model, "priced", "gate"))
         measured.clear()
         if main:
             shown.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
@@ -196,7 +203,7 @@ def fit(
             | {"penalty": strength, "learning_rate": rate}
             | dict(evaluated() if evaluating else {})
         )
-        if state_folder and (end or _due(progress.step, save_every)):
+        if state_folder and (end or progress.stopped or _due(progress.step, save_every)):
             with clock.paused():
                 _save(training, progress, state_folder, key)
     if writer:
@@ -253,8 +260,8 @@ class _Objective(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss whose gradients, meant over processes and summed over parts, are the batch's.
 
-        Also the shares of the batch's means: cross-entropy, and gate by layer. Of the batch's
-        `count` targets `own` are here; `rows` are the batch's.
+        Also the shares of the batch's means: cross-entropy, and what is penalised by layer. Of the
+        batch's `count` targets `own` are here; `rows` are the batch's.
         """
         if own:
             output = self.model(inputs, targets=targets)
@@ -263,10 +270,11 @@ class _Objective(nn.Module):
             output = self.model(inputs)
             loss = output.logits.sum() * 0.0
         shares = loss[None]
-        if output.gates is not None:
-            gate = output.gates.float().mean(dim=(1, 2)) * (len(inputs) / rows)
-            loss = loss + penalty * gate.mean()
-            shares = torch.cat([shares, gate])
+        priced = output.repulsion if output.gates is None else output.gates.float().mean(dim=(1, 2))
+        if priced is not None:
+            priced = priced * (len(inputs) / rows)
+            loss = loss + penalty * priced.mean()
+            shares = torch.cat([shares, priced])
         return loss * self.processes, shares.detach()
 
 
@@ -286,6 +294,7 @@ class _Progress:
 
     step: int = 0
     tokens: int = 0
+    stopped: bool = False
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     records: list[dict[str, float]] = field(default_factory=list)
@@ -334,7 +343,7 @@ def _advance(
     clip: float,
     micro_batches: int,
 ) -> torch.Tensor:
-    """One step; returns this process's shares: gradient norm, cross-entropy, gates by layer."""
+    """One step; this process's shares: gradient norm, cross-entropy, what is penalised by layer."""
     accelerator, model, objective, *_ = training
     count = int((batch[1] != IGNORED).sum())
     if not count:
@@ -370,7 +379,7 @@ def _advance(
 
 
 def _means(
-    measured: Sequence[torch.Tensor], step: int, accelerator: Accelerator
+    measured: Sequence[torch.Tensor], step: int, accelerator: Accelerator, priced: str
 ) -> dict[str, float]:
     """Means over the last steps, the last of which was ``step`` (from 1), by name."""
     rows = torch.stack(list(measured))
@@ -383,11 +392,11 @@ def _means(
             f"{step - len(rows) + first} (from 0): the loss is {loss} and the gradient norm "
             f"{norm * accelerator.num_processes}; lower the learning rate or lengthen the warm-up"
         )
-    norm, loss, *gates = accelerator.reduce(rows, "sum").mean(dim=0).tolist()
+    norm, loss, *layers = accelerator.reduce(rows, "sum").mean(dim=0).tolist()
     named = {"loss": loss, "gradient_norm": norm}
-    if gates:
-        named["gate"] = sum(gates) / len(gates)
-        named |= {f"gate_{layer}": gate for layer, gate in enumerate(gates)}
+    if layers:
+        named[priced] = sum(layers) / len(layers)
+        named |= {f"{priced}_{layer}": mean for layer, mean in enumerate(layers)}
     return named
 
 

@@ -136,6 +136,27 @@ def test_records_count_tokens_and_hold_no_time():
     assert (np.diff(timings["cpu_seconds"]) > 0).all()
 
 
+def test_a_run_can_end_at_an_evaluation_and_is_until_then_the_same_as_a_whole_one():
+    def evaluate(model):
+        with torch.no_grad():
+            loss = model(batches()(1000)[0]).logits.sum().item()
+        return pd.DataFrame({"nats": [loss], "targets": [1]})
+
+    settings = {"steps": 12, "optimizer": ADAMW, "schedule": {"decay": 1.0}, "every": 2}
+    settings |= {"evaluate": evaluate, "evaluate_every": 3}
+    whole = fit(gated(), batches(), **settings).metrics
+    asked = []
+
+    def stop(table):
+        asked.append(table["nats"].item())
+        return len(asked) == 3  # at steps 0, 3 and 6
+
+    ended = fit(gated(), batches(), stop=stop, **settings).metrics
+    assert ended["step"].tolist() == [0, 2, 3, 4, 6]
+    pd.testing.assert_frame_equal(ended, whole[whole["step"] <= 6])
+    assert asked == ended["validation_loss"].dropna().tolist()
+
+
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_two_runs_give_the_same_bytes(precision):
     runs = []
