@@ -18,6 +18,8 @@ from thermodynamic_scaling import (
     scaling_law,
     theoretical_extensions,
     thermodynamics,
+    utils,
+    visualization,
 )
 
 __all__ = [
@@ -27,4 +29,6 @@ __all__ = [
     "scaling_law",
     "theoretical_extensions",
     "thermodynamics",
+    "utils",
+    "visualization",
 ]

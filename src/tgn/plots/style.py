@@ -16,12 +16,20 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from tgn.files import replacing
+from tgn.plots.look import (  # noqa: F401  (the palette is imported from here)
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SETTINGS,
+    SKY,
+    YELLOW,
+)
 from tgn.provenance import footer
 from tgn.statistics import Statistic
-
-# Okabe and Ito's colours, told apart by colour-blind readers too.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
-YELLOW, BLUE, RED, PURPLE, GREY = "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999"
 
 
 class Look(NamedTuple):
@@ -48,24 +56,7 @@ NETWORKS = {
     "no_attention_random_weights": Look("untrained, attention removed", GREY, "-."),
 }
 
-plt.rcParams.update(
-    {
-        "font.size": 8.5,
-        "axes.titlesize": 9,
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#eeeeee",
-        "axes.axisbelow": True,
-        "legend.frameon": False,
-        "legend.fontsize": 7.5,
-        "lines.linewidth": 1.6,
-        "figure.constrained_layout.use": True,
-        "savefig.dpi": 160,
-        "pdf.fonttype": 42,
-    }
-)
+plt.rcParams.update(SETTINGS)
 
 
 def curve(axes: Axes, x: object, value: object, low: object, high: object, **look: object) -> None:
@@ -103,6 +94,14 @@ def legend_below(key: Axes, axes: Axes, ncols: int = 2) -> None:
     legend.set_in_layout(False)
 
 
+def mark_simulated(axes: Axes) -> None:
+    """Say on the face of one panel that its data are simulated, where others of a page are not."""
+    axes.text(
+        0.5, 0.5, "SIMULATED", transform=axes.transAxes, ha="center", va="center", rotation=20,
+        fontsize=26, color="#d55e00", alpha=0.15, zorder=10,
+    )  # fmt: skip
+
+
 def panel_letter(axes: Axes, letter: str) -> None:
     """A bold letter before the panel's title."""
     axes.set_title(rf"$\bf{{{letter}}}$  {axes.get_title(loc='left')}", loc="left")
@@ -127,6 +126,7 @@ def save(
     with replacing(pdf) as temporary, PdfPages(temporary, metadata={"CreationDate": None}) as pages:
         for figure in figures:
             pages.savefig(figure)
+            figure.set_layout_engine("none")  # found once, it is kept for the PNG
     with replacing(png) as temporary:
         figures[0].savefig(temporary)
     for figure in figures:
