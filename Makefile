@@ -2,11 +2,12 @@
 PYTHON ?= python3
 ACTIVATE = . .venv/bin/activate &&
 
-.PHONY: all test unlock python lock envs clean
+.PHONY: all test unlock python lock envs pictures compare clean
 
 all: .venv/ready
 	$(ACTIVATE) snakemake --rerun-incomplete all || $(FAILED)
 	@$(MAKE) --no-print-directory results/report.html
+	@$(ACTIVATE) tgn times results
 	@echo "Figures:  $$(ls results/*.pdf | tr '\n' ' ')"
 	@echo "Verdicts: results/claims.md results/claims.json"
 	@echo "Report:   results/report.html"
@@ -18,8 +19,18 @@ FAILED = { [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || echo "Another run hol
 unlock: .venv/ready
 	$(ACTIVATE) snakemake --unlock
 
-results/report.html: results/claims.json $(wildcard results/*.pdf)
+results/report.html: results/claims.json $(wildcard results/*.pdf results/manuscript/*.pdf)
 	$(ACTIVATE) snakemake --report $@ all
+
+# Small copies of the figures in results/, for the pages that show them.
+pictures: .venv/ready
+	$(ACTIVATE) python docs/pictures/make.py results docs/pictures
+
+# Two results folders, claim by claim: another revision's, or another scale's.
+compare: .venv/ready
+	@[ -n "$(A)" ] && [ -n "$(B)" ] || { \
+	echo "Which two results folders? make compare A=results B=results/paper" >&2; exit 1; }
+	@$(ACTIVATE) tgn compare $(A) $(B)
 
 test: .venv/ready
 	$(ACTIVATE) ruff format --check . && ruff check .

@@ -9,6 +9,7 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/checks.smk"
 
 
 configfile: overlay(config)
@@ -30,6 +31,7 @@ limit_memory()
 
 include: "rules/plan.smk"
 include: "rules/data.smk"
+include: "rules/mechanism.smk"
 include: "rules/llm_rank.smk"
 include: "rules/spin_glass.smk"
 include: "rules/language_model.smk"
@@ -37,7 +39,10 @@ include: "rules/convergence.smk"
 include: "rules/recall.smk"
 include: "rules/recall_tasks.smk"
 include: "rules/fmri.smk"
+include: "rules/scaling.smk"
+include: "rules/bridge.smk"
 include: "rules/claims.smk"
+include: "rules/manuscript.smk"
 
 
 rule all:

@@ -3,6 +3,7 @@
 import re
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -55,155 +56,6 @@ def checked(config):
     return complete
 
 
-def check_names(config):
-    """Every model and corpus that is named must be registered."""
-    rank = config["rank_dynamics"]
-    for model in rank["models"]:
-        if model not in MODELS:
-            raise ValueError(
-                f"rank_dynamics.models: {model!r} given; config/models.yaml has {', '.join(MODELS)}"
-            )
-    for name, arm in rank["arms"].items():
-        if arm["draws"] > rank["passages"]:
-            raise ValueError(
-                f"rank_dynamics.arms.{name}.draws: {arm['draws']} given; the draws share "
-                f"rank_dynamics.passages, which is {rank['passages']}"
-            )
-    glass = config["spin_glass"]
-    for key in ("rungs", "seconds"):
-        if len(glass[key]) != len(glass["sides"]):
-            raise ValueError(
-                f"spin_glass.{key}: {len(glass[key])} values given; spin_glass.sides has "
-                f"{len(glass['sides'])}, and each side needs one"
-            )
-    if (most := max(glass["arms"].values())) > glass["samples"]:
-        raise ValueError(
-            f"spin_glass.arms: {most} samples given; spin_glass.samples is {glass['samples']}"
-        )
-    corpus = rank["corpus"]
-    if corpus not in config["corpora"]:
-        raise ValueError(
-            f"rank_dynamics.corpus: {corpus!r} given; corpora has {', '.join(config['corpora'])}"
-        )
-    check_language_model(config)
-    check_convergence(config)
-    check_recall(config)
-    check_recall_tasks(config)
-
-
-def check_language_model(config):
-    """What would otherwise be found out only after the trainings: wrong names, and gaps in the plan."""
-    section = config["language_model"]
-    text, arms = section["text"], section["arms"]
-    if (text["corpus"] is None) == (text["source"] is None):
-        raise ValueError("language_model.text: give either `corpus` or `source`")
-    if text["corpus"] and text["corpus"] not in config["corpora"]:
-        raise ValueError(
-            f"language_model.text.corpus: {text['corpus']!r} given; corpora has "
-            f"{', '.join(config['corpora'])}"
-        )
-    for key in ("source", "tokenizer"):
-        if text[key] and text[key] not in SOURCES:
-            raise ValueError(
-                f"language_model.text.{key}: {text[key]!r} given; config/sources.yaml has "
-                f"{', '.join(SOURCES)}"
-            )
-    named = {section["swept"]} | {
-        other for arm in arms.values() for other in arm.get("match", {}).values()
-    }
-    if unknown := sorted(named - set(arms)):
-        raise ValueError(
-            f"language_model: {', '.join(unknown)} named; arms has {', '.join(arms)}"
-        )
-    if arms[section["swept"]]["model"].get("mixer") != "gated":
-        raise ValueError(
-            f"language_model.swept: {section['swept']} has no gate; name an arm with mixer: gated"
-        )
-    if section["penalty"] in section["penalties"]:
-        raise ValueError(
-            f"language_model.penalties: {section['penalty']} is the penalty of every arm already"
-        )
-    if section["model"]["context"] not in section["time_contexts"]:
-        raise ValueError(
-            f"language_model.time_contexts: must have model.context, {section['model']['context']}"
-        )
-    if arms[section["swept"]].get("seeds", 1) < 2:
-        raise ValueError(
-            f"language_model.arms.{section['swept']}.seeds: at least 2, for their spread"
-        )
-
-
-def check_convergence(config):
-    """Names, and that what is trained once is meant alike by both figures."""
-    language, section = config["language_model"], config["convergence"]
-    arms, known = section["arms"], language["arms"]
-    shared = language_plan.shares(section)
-    for name, arm in arms.items():
-        if name not in known and "model" not in arm:
-            raise ValueError(
-                f"convergence.arms.{name}: give a `model`; language_model.arms has {', '.join(known)}"
-            )
-        if shared and name in known and set(arm) - {"seeds"}:
-            raise ValueError(
-                f"convergence.arms.{name}: an arm of language_model, whose runs are shared, may "
-                "differ in `seeds` alone"
-            )
-        settings = {**known.get(name, {}), **arm}
-        for other in settings.get("match", {}).values():
-            if other not in arms:
-                raise ValueError(
-                    f"convergence.arms.{name}: is matched to {other}; arms has {', '.join(arms)}"
-                )
-    seeds = {name: arm.get("seeds", section["seeds"]) for name, arm in arms.items()}
-    if max(seeds.values()) < 2:
-        raise ValueError(
-            "convergence.seeds: at least one arm needs 2, for their spread"
-        )
-
-
-def check_recall(config):
-    """That the tasks can be made, and that the statistics will find what they are about."""
-    section = config["recall"]
-    for which in ("train", "test"):
-        try:
-            recall_plan.tasks(section, which)
-        except ValueError as error:
-            raise ValueError(f"recall.{which}: {error}") from None
-    train, test = (
-        {tuple(t[:2]) for t in section[which]} for which in ("train", "test")
-    )
-    if untested := sorted(train - test):
-        raise ValueError(
-            f"recall.test: {', '.join(map(str, untested))} trained and not tested"
-        )
-    if section["model"]["width"] not in section["widths"]:
-        raise ValueError(
-            f"recall.widths: must have model.width, {section['model']['width']}"
-        )
-    length, pairs = section["length"], section["pairs"]
-    if (length, pairs) not in test:
-        raise ValueError(
-            f"recall.test: must have recall.length and recall.pairs, [{length}, {pairs}]"
-        )
-    lengths = {t for t, d in test if d == pairs}
-    several_pairs = {d for t, d in test if t == length}
-    if min(len(lengths), len(several_pairs)) < 2:
-        raise ValueError(
-            f"recall.test: needs two lengths at {pairs} pairs and two numbers of pairs at length "
-            f"{length}"
-        )
-    if section["training"]["batch"] < max(t for t, d in train):
-        raise ValueError(
-            f"recall.training.batch: {section['training']['batch']} tokens given; the longest "
-            f"sequence of recall.train has {max(t for t, d in train)}"
-        )
-
-
-def check_recall_tasks(config):
-    """That the small tasks can be made, with splits apart, and that the models can read them."""
-    recall_tasks_plan.check(config["recall_tasks"])
-
-
 def limit_memory():
     """Keep jobs that run side by side on this machine within the memory that is free now.
 
@@ -227,6 +79,12 @@ def model_receipt(name):
     model = MODELS[name]
     folder = f"converted-{name}" if model["form"] == "gguf" else model["source"]
     return f"resources/{folder}/receipt.json"
+
+
+def verdict_files(statistics):
+    """A file of verdicts for the captions of each figure, beside its statistics."""
+    folders = sorted({os.path.dirname(path) for path in statistics})
+    return [f"{folder}/verdicts.html" for folder in folders]
 
 
 def evidence(*names):
@@ -284,19 +142,51 @@ def text_inputs(wildcards):
     return found
 
 
-def run_settings(name):
-    """A training run's arguments, of a figure or of the sweep."""
+@cache  # Snakemake asks again for every job, and after every job
+def language_runs():
+    """Runs of the figures, and of the sweeps, of language models, by name."""
     language, convergence = config["language_model"], config["convergence"]
     runs = language_plan.runs(language)
     runs |= language_plan.convergence_runs(language, convergence)
     sweeps = language_plan.sweep(language)
-    sweeps |= language_plan.convergence_sweep(language, convergence)
+    return runs, sweeps | language_plan.convergence_sweep(language, convergence)
+
+
+@cache
+def recall_runs():
+    """Runs of the figure, and of the sweep, on associative recall, by name."""
+    return recall_plan.runs(config["recall"]), recall_plan.sweep(config["recall"])
+
+
+def settings_of(name, kind, runs, sweeps):
+    """The arguments of one of these runs."""
     try:
         return (runs | sweeps)[name]
     except KeyError:
         raise WorkflowError(
-            f"no training run is called {name!r}; there are " + ", ".join(runs)
+            f"no {kind} is called {name!r}; there are " + ", ".join(runs)
         ) from None
+
+
+def run_settings(name):
+    """A training run's arguments, of a figure or of the sweep."""
+    return settings_of(name, "training run", *language_runs())
+
+
+def seeded_runs(config, arms):
+    """The runs of these arms with each seed, those of figure 22 if figure 21 lacks the arm."""
+    language, convergence = config["language_model"], config["convergence"]
+    own = language_plan.runs(language)
+    others = {
+        name: run
+        for name, run in language_plan.convergence_runs(language, convergence).items()
+        if run["arm"] not in language["arms"] or name == f"{run['arm']}-{run['seed']}"
+    }
+    return {
+        name: run
+        for name, run in (others | own).items()
+        if run["arm"] in arms and name.endswith(f"{run['arm']}-{run['seed']}")
+    }
 
 
 def start_of_run(wildcards):
@@ -447,14 +337,7 @@ def judged_ranks(wildcards):
 
 def recall_settings(name):
     """A run on associative recall: its arguments, of the figure or of the sweep."""
-    section = config["recall"]
-    runs = recall_plan.runs(section)
-    try:
-        return (runs | recall_plan.sweep(section))[name]
-    except KeyError:
-        raise WorkflowError(
-            f"no run on recall is called {name!r}; there are " + ", ".join(runs)
-        ) from None
+    return settings_of(name, "run on recall", *recall_runs())
 
 
 def rates_of_recall(wildcards):

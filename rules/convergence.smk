@@ -32,6 +32,8 @@ rule convergence:
         record="<results>/fig22/convergence.provenance.json",
     log:
         "logs/convergence.log",
+    benchmark:
+        "<results>/benchmarks/convergence.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:

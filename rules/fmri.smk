@@ -65,6 +65,8 @@ rule connectome:
         record="<results>/fmri/connectomes/{person}.provenance.json",
     log:
         "logs/connectome/{person}.log",
+    benchmark:
+        "<results>/benchmarks/connectome/{person}.tsv"
     priority: 1
     conda:
         "../envs/analysis.yaml"
@@ -371,6 +373,8 @@ rule published_signals:
         record="<results>/fmri/signals/{atlas}/sub-{subject}_as_published.provenance.json",
     log:
         "logs/published_signals/{atlas}/{subject}.log",
+    benchmark:
+        "<results>/benchmarks/published_signals/{atlas}/{subject}.tsv"
     priority: 1
     conda:
         "../envs/analysis.yaml"
@@ -553,6 +557,8 @@ rule fig14_statistics:
         record="<results>/fig14/statistics.provenance.json",
     log:
         "logs/fig14_statistics.log",
+    benchmark:
+        "<results>/benchmarks/fig14_statistics.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -590,6 +596,8 @@ rule fig14:
         png="<results>/fig14.png",
     log:
         "logs/fig14.log",
+    benchmark:
+        "<results>/benchmarks/fig14.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:

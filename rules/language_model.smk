@@ -57,6 +57,8 @@ rule tokens:
         record="<results>/language_model/tokens/provenance.json",
     log:
         "logs/tokens.log",
+    benchmark:
+        "<results>/benchmarks/tokens.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -123,6 +125,8 @@ rule language_model_rates:
         table="<results>/{sweep}/rates.csv",
     log:
         "logs/language_model_rates/{sweep}.log",
+    benchmark:
+        "<results>/benchmarks/language_model_rates/{sweep}.tsv"
     wildcard_constraints:
         sweep="|".join(SWEEPS),
     conda:
@@ -180,6 +184,8 @@ rule attention_times:
         record="<results>/fig21/times.provenance.json",
     log:
         "logs/attention_times.log",
+    benchmark:
+        "<results>/benchmarks/attention_times.tsv"
     conda:
         "../envs/training.yaml"
     resources:
@@ -220,6 +226,8 @@ rule fig21_statistics:
         record="<results>/fig21/statistics.provenance.json",
     log:
         "logs/fig21_statistics.log",
+    benchmark:
+        "<results>/benchmarks/fig21_statistics.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -258,6 +266,8 @@ rule fig21:
         png="<results>/fig21.png",
     log:
         "logs/fig21.log",
+    benchmark:
+        "<results>/benchmarks/fig21.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:

@@ -72,6 +72,8 @@ rule fig8_statistics:
         record="<results>/fig8/statistics.provenance.json",
     log:
         "logs/fig8_statistics.log",
+    benchmark:
+        "<results>/benchmarks/fig8_statistics.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -106,6 +108,8 @@ rule fig8:
         png="<results>/fig8.png",
     log:
         "logs/fig8.log",
+    benchmark:
+        "<results>/benchmarks/fig8.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:

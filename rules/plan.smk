@@ -8,7 +8,10 @@ RESULT_SUFFIXES = {".pdf", ".png", ".json", ".md", ".html", ".parquet"}
 def sources_in_use():
     """Sources the active scale reads."""
     rank = config["rank_dynamics"]
-    models = {MODELS[name]["source"] for name in rank["models"]}
+    models = {
+        MODELS[name]["source"]
+        for name in [*rank["models"], *config["scaling"]["models"]]
+    }
     text = config["language_model"]["text"]
     texts = {rank["corpus"], text["corpus"], text["source"], text["tokenizer"]}
     brains = set(fmri_plan.sources_in_use(config["fmri"], config["fmri_derivatives"]))

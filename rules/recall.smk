@@ -22,7 +22,6 @@ rule recall:
     output:
         checkpoint="<results>/recall/{run}/model.safetensors",
         metrics="<results>/recall/{run}/metrics.parquet",
-        trajectory="<results>/recall/{run}/trajectory.parquet",
         accuracy="<results>/recall/{run}/accuracy.parquet",
         occupancy="<results>/recall/{run}/occupancy.parquet",
         timings="<results>/recall/{run}/timings.parquet",
@@ -62,6 +61,8 @@ rule recall_rates:
         table="<results>/recall/rates.csv",
     log:
         "logs/recall_rates.log",
+    benchmark:
+        "<results>/benchmarks/recall_rates.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -79,9 +80,6 @@ rule fig22_statistics:
         accuracies=expand("<results>/recall/{run}/accuracy.parquet", run=RECALL_RUNS),
         occupancies=expand("<results>/recall/{run}/occupancy.parquet", run=RECALL_RUNS),
         metrics=expand("<results>/recall/{run}/metrics.parquet", run=RECALL_RUNS),
-        trajectories=expand(
-            "<results>/recall/{run}/trajectory.parquet", run=RECALL_RUNS
-        ),
         convergence="<results>/fig22/convergence.json",
         code=library(
             "statistics.py", "training/comparison.py", "training/recall_statistics.py"
@@ -95,6 +93,8 @@ rule fig22_statistics:
         record="<results>/fig22/statistics.provenance.json",
     log:
         "logs/fig22_statistics.log",
+    benchmark:
+        "<results>/benchmarks/fig22_statistics.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -134,6 +134,8 @@ rule fig22:
         png="<results>/fig22.png",
     log:
         "logs/fig22.log",
+    benchmark:
+        "<results>/benchmarks/fig22.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:

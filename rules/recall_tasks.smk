@@ -37,7 +37,7 @@ rule recall_task:
         runtime=480,
         gpu=RECALL_TASKS["gpus"],
     params:
-        call="tgn.training.recall_tasks:train",
+        call="tgn.training.synthetic:train",
         arm=lambda wildcards: recall_task_settings(wildcards.run)["arm"],
         model=lambda wildcards: recall_task_settings(wildcards.run)["model"],
         match=lambda wildcards: recall_task_settings(wildcards.run)["match"],
@@ -68,6 +68,8 @@ rule recall_task_rates:
         table="<results>/recall_tasks/{task}_rates.csv",
     log:
         "logs/recall_task_rates/{task}.log",
+    benchmark:
+        "<results>/benchmarks/recall_task_rates/{task}.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -96,6 +98,8 @@ rule recall_task_gates:
         record="<results>/recall_tasks/gates.provenance.json",
     log:
         "logs/recall_task_gates.log",
+    benchmark:
+        "<results>/benchmarks/recall_task_gates.tsv"
     conda:
         "../envs/training.yaml"
     resources:
@@ -131,6 +135,8 @@ rule recall_task_statistics:
         record="<results>/recall_tasks/statistics.provenance.json",
     log:
         "logs/recall_task_statistics.log",
+    benchmark:
+        "<results>/benchmarks/recall_task_statistics.tsv"
     conda:
         "../envs/training.yaml"
     resources:
@@ -163,6 +169,8 @@ rule recall_tasks:
         png="<results>/recall_tasks.png",
     log:
         "logs/recall_tasks.log",
+    benchmark:
+        "<results>/benchmarks/recall_tasks.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:

@@ -75,6 +75,8 @@ rule spin_glass_reference:
         table="<results>/fig5/reference.csv",
     log:
         "logs/spin_glass_reference.log",
+    benchmark:
+        "<results>/benchmarks/spin_glass_reference.tsv"
     conda:
         "../envs/analysis.yaml"
     params:
@@ -100,6 +102,8 @@ rule fig5_statistics:
         record="<results>/fig5/statistics.provenance.json",
     log:
         "logs/fig5_statistics.log",
+    benchmark:
+        "<results>/benchmarks/fig5_statistics.tsv"
     conda:
         "../envs/analysis.yaml"
     params:
@@ -129,6 +133,8 @@ rule fig5:
         png="<results>/fig5.png",
     log:
         "logs/fig5.log",
+    benchmark:
+        "<results>/benchmarks/fig5.tsv"
     conda:
         "../envs/analysis.yaml"
     params:

@@ -9,10 +9,8 @@ all must reproduce, and one contrary statistic is enough to refute.
 
 from __future__ import annotations
 
-import html
 import inspect
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,9 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tgn.config import check, read_yaml
-from tgn.files import replacing, write_json
-from tgn.provenance import short_revision
-from tgn.statistics import Interval, Statistic, difference, read_statistics
+from tgn.statistics import Interval, Statistic, difference
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive"]
 NOT_TESTABLE = "not testable at this scale"
@@ -158,10 +154,12 @@ def model_comparison(
     *,
     measure: Literal["aic_difference", "log_evidence_ratio"] = "aic_difference",
     least_ratio: Each = 20.0,
+    claimed: Literal["positive", "negative"] = "positive",
 ) -> Decision:
     """Each statistic compares the claimed model with a rival, positive for the claimed one.
 
-    An ``aic_difference`` D (rival minus claimed) is an evidence ratio of exp(D / 2); a
+    Where the claim is the rival of another one, the same statistic serves it with ``claimed``
+    negative. An ``aic_difference`` D (rival minus claimed) is an evidence ratio of exp(D / 2); a
     ``log_evidence_ratio`` is its natural logarithm. Reproduced if the ratio is at least
     ``least_ratio``, not reproduced if the rival is ahead by as much. A statistic with an interval
     must have all of it there; one without is taken as it stands, since the ratio itself weighs
@@ -170,8 +168,8 @@ def model_comparison(
     Raises
     ------
     ValueError
-        If there is no statistic, a list of parameters has the wrong length, the measure is
-        unknown, or the least ratio is not above 1.
+        If there is no statistic, a list of parameters has the wrong length, the measure or the
+        claimed sign is unknown, or the least ratio is not above 1.
 
     References
     ----------
@@ -180,8 +178,11 @@ def model_comparison(
     per_log = {"aic_difference": 2.0, "log_evidence_ratio": 1.0}
     if measure not in per_log:
         raise ValueError(f"measure is {measure!r}, not one of {list(per_log)}")
+    if claimed not in ("positive", "negative"):
+        raise ValueError(f"claimed is {claimed!r}, not 'positive' or 'negative'")
     (ratios,) = _each(statistics, least_ratio=least_ratio)
-    rules = [_favoured(ratio, per_log[measure]) for ratio in ratios]
+    towards = _mirrored if claimed == "negative" else _as_it_is
+    rules = [_favoured(ratio, per_log[measure], towards) for ratio in ratios]
     return _decide(statistics, rules, controls)
 
 
@@ -256,6 +257,10 @@ def _mirrored(x: Interval) -> Interval:
     return Interval(-x.value, -x.high, -x.low)
 
 
+def _as_it_is(x: Interval) -> Interval:
+    return x
+
+
 def _beyond(bound: float, side: str, effect: float) -> _Rule:
     if effect < 0:
         raise ValueError(f"the smallest effect is a size, and {effect:.4g} is negative")
@@ -312,16 +317,16 @@ def _slope(direction: str, negligible: float) -> _Rule:
     return _beyond(0.0, sides[direction], negligible)
 
 
-def _favoured(ratio: float, per_log: float) -> _Rule:
+def _favoured(ratio: float, per_log: float, towards: Callable[[Interval], Interval]) -> _Rule:
     if ratio <= 1:
         raise ValueError(f"the least evidence ratio must be above 1, and is {ratio:.4g}")
     enough = per_log * math.log(ratio)
     return _Rule(
-        shown=lambda x: x.low >= enough,
-        refuted=lambda x: x.high <= -enough,
+        shown=lambda x: towards(x).low >= enough,
+        refuted=lambda x: towards(x).high <= -enough,
         claimed=f"at least {ratio:.4g} to 1 for the claimed model",
         contrary=f"at least {ratio:.4g} to 1 against the claimed model",
-        strength=lambda x: x,
+        strength=towards,
         needs_interval=False,
     )
 
@@ -341,7 +346,7 @@ def _step(rule: _Rule, before: Statistic, after: Statistic) -> Decision:
     if before.interval is None or after.interval is None:
         return rule.judge(f"{names} is {after.value - before.value:.4g}", None)
     gap = difference(after.interval, before.interval)
-    return rule.judge(f"{names} is {_quantity(*gap, after.unit)}", gap)
+    return rule.judge(f"{names} is {quantity(*gap, after.unit)}", gap)
 
 
 def _decide(
@@ -408,11 +413,16 @@ def _combined(decisions: Sequence[Decision]) -> Decision:
 
 def _described(statistic: Statistic) -> str:
     against = f", against {', '.join(statistic.controls)}" if statistic.controls else ""
-    number = _quantity(statistic.value, statistic.ci_low, statistic.ci_high, statistic.unit)
+    number = quantity(statistic.value, statistic.ci_low, statistic.ci_high, statistic.unit)
     return f"{statistic.id} is {number} (n = {statistic.n}{against})"
 
 
-def _quantity(value: float, low: float | None, high: float | None, unit: str) -> str:
+def quantity(value: float, low: float | None, high: float | None, unit: str) -> str:
+    """A number with its unit and interval, as verdicts write it.
+
+    >>> quantity(0.25, 0.125, 0.5, "nats")
+    '0.25 nats [0.125, 0.5]'
+    """
     number = f"{value:.4g} {unit}".rstrip()
     return number if low is None else f"{number} [{low:.4g}, {high:.4g}]"
 
@@ -552,43 +562,6 @@ def evaluate(
     return [_record(claim, table, scale, models) for claim in claims]
 
 
-def adjudicate(
-    *,
-    statistics: Sequence[str | Path],
-    ledger: str | Path,
-    verdicts: str | Path,
-    table: str | Path,
-    page: str | Path,
-    scale: str,
-    models: Sequence[str] = (),
-    schema: str | Path | None = None,
-) -> None:
-    """Give every claim of a ledger its verdict, as JSON and as pages to read.
-
-    Parameters
-    ----------
-    statistics
-        Every figure's ``statistics.json``.
-    ledger, schema
-        ``claims.yaml`` and its schema, by default the one beside it.
-    verdicts, table, page
-        Written: ``claims.json``, ``claims.md`` and ``claims.html``.
-    scale, models
-        As for :func:`evaluate`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As :func:`read_claims`, :func:`tgn.statistics.read_statistics` and :func:`evaluate`.
-    """
-    measured = [record for path in statistics for record in read_statistics(path)]
-    records = evaluate(read_claims(ledger, schema), measured, scale, models)
-    write_json(verdicts, records)
-    for path, render in ((table, to_markdown), (page, to_html)):
-        with replacing(path) as temporary:
-            temporary.write_text(render(records, scale, short_revision()), encoding="utf-8")
-
-
 def _record(
     claim: Claim,
     table: Mapping[str, Mapping[str, Statistic]],
@@ -677,113 +650,3 @@ def _scale_rank(scale: str) -> int:
 
 def _too_small(claim: Claim, scale: str) -> bool:
     return _scale_rank(scale) < _scale_rank(claim.least_scale)
-
-
-# The verdicts, written down.
-
-_LEGEND = """## How to read this
-
-- **reproduced**: the whole interval lies on the claimed side, and clearly beyond every control.
-- **not reproduced**: the whole interval lies on the contrary side, or a control shows as much.
-- **inconclusive**: the interval, or its distance from a control, leaves both open.
-- **not testable at this scale**: the data or models that could decide it are not part of this run,
-  or they are simulated and the claim is about brains. Our numbers are shown all the same.
-
-Numbers are given with their interval in brackets. *real* was measured on real data or a real
-model, *simulated* was not. Every verdict is computed from `statistics.json`; none is typed."""
-_COLUMNS = ["claim", "published", "ours", "control", "verdict"]
-_STYLE = """<!doctype html>
-<meta charset="utf-8">
-<title>Claims</title>
-<style>
-body { font: 14px/1.45 sans-serif; margin: 2em; }
-table { border-collapse: collapse; }
-th, td { border: 1px solid #ccc; padding: 0.5em; vertical-align: top; text-align: left; }
-th:first-child { width: 26%; } th:nth-child(2) { width: 12%; }
-code { font-size: 12px; overflow-wrap: anywhere; }
-</style>"""
-
-
-def to_markdown(records: Sequence[Mapping[str, Any]], scale: str, revision: str) -> str:
-    """The records of :func:`evaluate` as a page: a table for each system, then a legend."""
-    page = ["# Claims", _summary(records, scale, revision)]
-    for system, rows in _by_system(records).items():
-        lines = [_COLUMNS, ["---"] * len(_COLUMNS)]
-        lines += [["<br>".join(map(_escaped, cell)) for cell in _cells(row)] for row in rows]
-        page += [f"## {SYSTEMS[system]}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-    return "\n\n".join([*page, _LEGEND]) + "\n"
-
-
-def to_html(records: Sequence[Mapping[str, Any]], scale: str, revision: str) -> str:
-    """The same page for a browser, in one file without scripts."""
-    page = [_STYLE, "<h1>Claims</h1>", f"<p>{_summary(records, scale, revision)}</p>"]
-    for system, rows in _by_system(records).items():
-        head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
-        page += [f"<h2>{html.escape(SYSTEMS[system])}</h2>", f"<table><tr>{head}</tr>"]
-        for row in rows:
-            cells = ["<br>".join(map(_marked_up, cell)) for cell in _cells(row)]
-            page.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        page.append("</table>")
-    title, *legend = _LEGEND.replace("\n  ", " ").split("\n")
-    page.append(f"<h2>{title.removeprefix('## ')}</h2>")
-    page += [f"<p>{_marked_up(line.removeprefix('- '))}</p>" for line in legend if line]
-    return "\n".join(page) + "\n"
-
-
-def _summary(records: Sequence[Mapping[str, Any]], scale: str, revision: str) -> str:
-    counts = Counter(record["verdict"] for record in records)
-    tally = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-    return f"Scale {scale}, revision {revision}. {len(records)} claims: {tally}."
-
-
-def _by_system(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    rows = {system: [r for r in records if r["system"] == system] for system in SYSTEMS}
-    return {system: found for system, found in rows.items() if found}
-
-
-def _cells(record: Mapping[str, Any]) -> list[list[str]]:
-    """The five cells of a claim, each a list of lines in light Markdown."""
-    published = record["published"]
-    if isinstance(published, Mapping):
-        published = f"{published['value']} {published['unit']}".rstrip()
-    claim = [record["sentence"], f"*Source:* {record['source']}"]
-    if record["note"]:
-        claim.append(f"*Note:* {record['note']}")
-    ours = [_number(row) for row in record["ours"]]
-    if record["beside"]:
-        ours += ["*Beside, deciding nothing:*", *(_number(row) for row in record["beside"])]
-    contrasts: dict[str, list[str]] = {}
-    for row in record["ours"]:
-        for name in row["controls"]:
-            contrasts.setdefault(name, []).append(f"`{row['id']}`")
-    controls = [f"{name}, within {', '.join(ids)}" for name, ids in contrasts.items()]
-    controls += [_number(row, f", against `{row['control_of']}`") for row in record["controls"]]
-    others = [f"{other['model']}: {other['verdict']}" for other in record["other_models"]]
-    verdict = [f"**{record['verdict']}**", record["reason"], *others]
-    return [claim, [published], [*ours, _measured_on(record)], controls or ["none"], verdict]
-
-
-def _number(row: Mapping[str, Any], relation: str = "") -> str:
-    number = _quantity(row["value"], row["ci_low"], row["ci_high"], row["unit"])
-    note = f"; {row['note']}" if row["note"] else ""
-    return f"`{row['id']}` {number}, n = {row['n']}{relation}{note}"
-
-
-def _measured_on(record: Mapping[str, Any]) -> str:
-    """Every model and kind of evidence behind the numbers of a claim."""
-    rows = [*record["ours"], *record["controls"], *record["beside"]]
-    found = dict.fromkeys(f"{row['model']} (*{row['evidence']}*)" for row in rows)
-    return f"measured on {', '.join(found)}"
-
-
-def _escaped(text: str) -> str:
-    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
-    return plain.replace("|", "\\|")
-
-
-def _marked_up(text: str) -> str:
-    """Light Markdown as HTML: code, bold and emphasis."""
-    plain = html.escape(" ".join(str(text).split()), quote=False)
-    for mark, tag in (("`", "code"), ("\\*\\*", "b"), ("\\*", "i")):
-        plain = re.sub(rf"{mark}(\S|\S.*?\S){mark}", rf"<{tag}>\1</{tag}>", plain)
-    return plain

@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
                 help="where downloads are kept; default: resources/ of the project",
             )
     _add_model_commands(commands)
+    _add_results_commands(commands)
     return parser
 
 
@@ -77,6 +78,18 @@ def _add_model_commands(commands: argparse._SubParsersAction) -> None:
     exporting.add_argument("checkpoint", metavar="CHECKPOINT", help="folder of the model")
     exporting.add_argument("folder", metavar="FOLDER", help="to be made")
     exporting.set_defaults(run=export)
+
+
+def _add_results_commands(commands: argparse._SubParsersAction) -> None:
+    about = "Compare the verdicts of two results folders, claim by claim, as Markdown."
+    comparing = commands.add_parser("compare", help=about, description=about)
+    comparing.add_argument("before", metavar="RESULTS", help="such as results of an older revision")
+    comparing.add_argument("after", metavar="RESULTS", help="such as results, or results/paper")
+    comparing.set_defaults(run=compare)
+    about = "List what each rule cost: jobs, seconds, CPU seconds, peak memory."
+    timing = commands.add_parser("times", help=about, description=about)
+    timing.add_argument("results", nargs="?", default="results", help="default: results")
+    timing.set_defaults(run=times)
 
 
 def list_sources(options: argparse.Namespace) -> int:
@@ -142,6 +155,22 @@ def export(options: argparse.Namespace) -> int:
     from tgn.export import export
 
     print(export(options.checkpoint, options.folder))
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Print the comparison of two results folders."""
+    from tgn.compare import page  # as below: other commands need not wait for the imports
+
+    print(page(options.before, options.after), end="")
+    return 0
+
+
+def times(options: argparse.Namespace) -> int:
+    """Print the costs of a results folder."""
+    from tgn.times import costs, table
+
+    print(table(costs(options.results)))
     return 0
 
 

@@ -43,7 +43,10 @@ STAGING = ".incoming"
 AT_ONCE = 4  # downloads side by side
 HAND_MADE = 10  # files named in an error, at most
 LONGEST_PAUSE = 30.0  # seconds, the bound of the exponential back-off
-WEIGHT_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".parquet")  # none can hold a pickle
+# None can hold a pickle but the last, torch's own form, which is read as tensors alone.
+WEIGHT_SUFFIXES = (
+    ".safetensors", ".json", ".txt", ".model", ".parquet", "pytorch_model.bin",
+)  # fmt: skip
 
 
 class FetchError(RuntimeError):

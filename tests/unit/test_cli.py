@@ -100,3 +100,17 @@ def test_a_missing_subcommand_is_a_usage_error():
     with pytest.raises(SystemExit) as stop:
         main([])
     assert stop.value.code == 2
+
+
+def test_results_are_compared_and_their_costs_listed(tmp_path, capsys):
+    (tmp_path / "claims.json").write_text("[]")
+    assert main(["compare", str(tmp_path), str(tmp_path)]) == 0
+    assert "0 claims" in capsys.readouterr().out
+    assert main(["compare", str(tmp_path), str(tmp_path / "none")]) == 1
+    assert "make it with `make`" in capsys.readouterr().err
+    assert main(["times", str(tmp_path)]) == 1
+    assert "nothing has been computed" in capsys.readouterr().err
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks/draw.tsv").write_text("s\tmax_rss\tcpu_time\n1.5\t100\t1.25\n")
+    assert main(["times", str(tmp_path)]) == 0
+    assert "draw" in capsys.readouterr().out

@@ -937,7 +937,7 @@ def test_an_unpinned_file_of_another_revision_is_not_used(
     [
         ({"revision": "main"}, r"toy\.revision: expected a commit of 40"),
         ({"revision": COMMIT[:7]}, r"toy\.revision: expected a commit of 40"),
-        ({"files": {"pytorch_model.bin": None}}, r"toy\.files: expected"),
+        ({"files": {"weights.pkl": None}}, r"toy\.files: expected"),
         ({"files": {"model.pt": None}}, r"toy\.files: expected"),
         ({"files": {"../config.json": None}}, r"toy\.files: expected"),
         ({"files": {}}, r"toy\.files: expected"),

@@ -83,3 +83,9 @@ def test_a_killed_run_is_spoken_of_and_unlocked(installed):
     assert any(locks.iterdir())
     assert make(installed, "unlock").returncode == 0
     assert not list(locks.glob("*"))
+
+
+def test_a_comparison_of_nothing_says_how(installed):
+    run = make(installed, "compare")
+    assert run.returncode != 0
+    assert "make compare A=results B=results/paper" in run.stderr

@@ -51,6 +51,16 @@ def test_the_committed_rates_are_of_the_sweep_that_is_planned():
     assert rows == {(run["arm"], run["rate"]) for run in recall_plan.sweep(laptop).values()}
 
 
+def test_the_laptop_sweeps_whole_runs_with_a_seed_of_their_own():
+    laptop = section("laptop")
+    runs, sweep = recall_plan.runs(laptop), recall_plan.sweep(laptop)
+    for run in sweep.values():
+        assert run["training"] == runs[f"{run['arm']}-0"]["training"]
+        assert run["seed"] > max(one["seed"] for one in runs.values())
+    for arm in ("attention", "mamba_16", "tgn", "tgn_mamba"):
+        assert f"{arm}-1" in runs
+
+
 def test_the_paper_scale_is_zoologys(checkout):
     target = "results/paper/fig22/recall.parquet"
     run = snakemake(checkout, "-n", target, "--config", "scale=paper")
@@ -91,7 +101,8 @@ def test_every_arm_is_given_the_same(checkout):
     """Tokens, examples, tasks and rates; what differs stands in the arm's own line."""
     for scale in ("laptop", "paper"):
         runs = recall_plan.runs(section(scale))
-        budgets = {(r["training"]["steps"], r["training"]["batch"]) for r in runs.values()}
+        limits = ("steps", "batch", "solved")
+        budgets = {tuple(run["training"][name] for name in limits) for run in runs.values()}
         assert len(budgets) == 1
         assert len({str(run["train_tasks"]) for run in runs.values()}) == 1
         positions = {r["arm"] for r in runs.values() if r["model"].get("rotary", True)}

@@ -12,43 +12,26 @@ import yaml
 from running import ROOT, copy_checkout, snakemake
 from safetensors.numpy import load_file
 
+FIGURES = (
+    "fig1", "fig5", "fig8", "fig14", "fig21", "fig22", "recall_tasks", "bridge", "scaling",
+)  # fmt: skip
+
 
 def results(smoke_run):
     return smoke_run / "results/smoke"
 
 
 def test_every_promised_file_is_there(smoke_run):
-    for name in (
-        "fig8.pdf",
-        "fig8.png",
-        "fig14.pdf",
-        "fig14.png",
-        "fig21.pdf",
-        "fig21.png",
-        "fig22.pdf",
-        "fig22.png",
-        "recall_tasks.pdf",
-        "recall_tasks.png",
-        "claims.json",
-        "claims.md",
-        "claims.html",
-    ):
-        assert (results(smoke_run) / name).stat().st_size > 500
+    figures = [*FIGURES, *(f"manuscript/figure{number}" for number in range(1, 6))]
+    names = [f"{figure}.{suffix}" for figure in figures for suffix in ("pdf", "png")]
+    names += [f"{figure}/verdicts.html" for figure in FIGURES]
+    for name in [*names, "claims.json", "claims.md", "claims.html"]:
+        assert (results(smoke_run) / name).stat().st_size > 500, name
     assert (results(smoke_run) / "fig8.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "fig8/statistics",
-        "fig5/statistics",
-        "fig14/statistics",
-        "fig21/statistics",
-        "fig21/timings",
-        "fig22/statistics",
-        "fig22/timings",
-        "recall_tasks/statistics",
-    ],
+    "name", [f"{figure}/statistics" for figure in FIGURES] + ["fig21/timings", "fig22/timings"]
 )
 def test_statistics_follow_the_contract(smoke_run, name):
     text = (results(smoke_run) / f"{name}.json").read_text()

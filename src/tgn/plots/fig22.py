@@ -73,7 +73,7 @@ def draw(
     numbers = {record.id: record for record in read_statistics(statistics)}
     clock = next(r.unit for r in read_statistics(timings) if r.id.endswith("_seconds"))
     losses, answers, gates, training = (
-        _of_all_seeds(pd.read_parquet(path))
+        of_all_seeds(pd.read_parquet(path))
         for path in (convergence, recall, occupancy, recall_training)
     )
     unigram = numbers["fig22.unigram_loss"]
@@ -172,13 +172,13 @@ def accuracy_panel(axes: Axes, answers: pd.DataFrame, *, along: str, legend: boo
         rows = rows.sort_values(along)
         curve(
             axes, rows[along], rows["accuracy"], rows["low"], rows["high"],
-            color=look.color, linestyle=look.linestyle, linewidth=1.3, marker=_marker(look),
-            markersize=4, label=look.label,
+            color=look.color, linestyle=look.linestyle, marker=_marker(look), label=look.label,
+            **_stroke(look),
         )  # fmt: skip
         beyond = rows[~rows["trained"]]
         axes.plot(
             beyond[along], beyond["accuracy"], marker=_marker(look), linestyle="none",
-            color=look.color, markerfacecolor="white", markersize=4,
+            color=look.color, markerfacecolor="white", markersize=_stroke(look)["markersize"],
         )  # fmt: skip
     at_chance = shown.drop_duplicates(along).sort_values(along)
     axes.plot(
@@ -216,7 +216,7 @@ def state_panel(axes: Axes, answers: pd.DataFrame) -> None:
         error = np.abs(rows[["low", "high"]].to_numpy().T - rows["accuracy"].to_numpy())
         axes.errorbar(
             rows["state_bytes"], rows["accuracy"], yerr=error, color=look.color, capsize=2,
-            marker=_marker(look), markersize=4.5, linestyle="none",
+            marker=_marker(look), markersize=_stroke(look)["markersize"], linestyle="none",
         )  # fmt: skip
     axes.axhline(shown["context_chance"].iloc[0], color=BLACK, linestyle=":", linewidth=1)
     axes.set(
@@ -259,10 +259,12 @@ def _mark_published(axes: Axes) -> None:
     axes.annotate(
         "published: below 1 % early", (1, PUBLISHED_GATE), xycoords=("axes fraction", "data"),
         ha="right", va="bottom", fontsize=7,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
     )  # fmt: skip
 
 
-def _of_all_seeds(table: pd.DataFrame) -> pd.DataFrame:
+def of_all_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows called ``mean``, where a table has such rows."""
     means = table["seed"].astype(str) == MEAN
     return table[means] if means.any() else table
 
@@ -284,6 +286,12 @@ def _place(arm: str) -> tuple[int, int, str]:
         int(of_state[1]) if of_state else 0,
         arm,
     )
+
+
+def _stroke(look: Look) -> dict[str, float]:
+    """Attention is drawn first and wide, so that it is seen under an arm that does as well."""
+    wide = look.color == ARMS["attention"].color
+    return {"linewidth": 4.0, "markersize": 9.0} if wide else {"linewidth": 1.3, "markersize": 4.0}
 
 
 def _marker(look: Look) -> str:

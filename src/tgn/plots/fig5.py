@@ -78,13 +78,13 @@ def draw(
         gate_panel(panels[row, 4], opening[opening["disorder"] == kind])
     for axes in panels[-1]:
         axes.axis("off")
-    _legend(panels[-1, 0], panels[:-1, 0])
+    arms_legend(panels[-1, 0], panels[:-1, 0])
     for letter, axes in zip("abcdefghij", panels[:-1].ravel(), strict=False):
         panel_letter(axes, letter)
     save([figure], pdf=pdf, png=png, scale=scale, simulated=False)
 
 
-def _legend(key: Axes, panels: Any) -> None:
+def arms_legend(key: Axes, panels: Any, ncols: int = 6) -> None:
     """Every arm of any panel once, in the order of ``ARMS``."""
     handles: dict[str, Any] = {}
     for axes in panels:
@@ -93,7 +93,7 @@ def _legend(key: Axes, panels: Any) -> None:
         }
     labels = [label for label, *_ in ARMS.values() if label in handles]
     legend = key.legend(
-        [handles[label] for label in labels], labels, loc="upper left", ncols=6,
+        [handles[label] for label in labels], labels, loc="upper left", ncols=ncols,
         bbox_to_anchor=(-0.05, 0.95),
     )  # fmt: skip
     legend.set_in_layout(False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +36,20 @@ def residual_states(folder: str | Path, tokens: Tensor) -> Tensor:
         If the folder does not hold a model of this project, or the tokens exceed its context.
     """
     model = io.load(folder)
+    with recorded_states(model) as states:
+        model(tokens)
+    return torch.stack(states)
+
+
+@contextmanager
+def recorded_states(model: Any) -> Iterator[list[Tensor]]:
+    """A list that fills with the states of :func:`residual_states` while the model runs once.
+
+    Parameters
+    ----------
+    model
+        A model of this project, as :func:`tgn.models.io.load` gives it.
+    """
     states: list[Tensor] = []
 
     def before(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -41,8 +58,10 @@ def residual_states(folder: str | Path, tokens: Tensor) -> Tensor:
     def after(block: nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
         states.append(output[0].float())
 
-    for block in model.blocks:
-        block.register_forward_pre_hook(before)
-    model.blocks[-1].register_forward_hook(after)
-    model(tokens)
-    return torch.stack(states)
+    hooks = [block.register_forward_pre_hook(before) for block in model.blocks]
+    hooks.append(model.blocks[-1].register_forward_hook(after))
+    try:
+        yield states
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -30,6 +30,7 @@ from tgn.statistics import (
 )
 from tgn.training.comparison import ends
 
+WINDOW = 20  # records over which a gate is averaged
 MEAN = "mean"  # what the rows over seeds have for a seed
 FULL_HISTORY = ("attention", "tgn")  # what is held against the best of the fixed states
 TINY = 1e-12  # keeps the logarithm of a gate finite
@@ -44,7 +45,6 @@ def summarise(
     accuracies: Sequence[str],
     occupancies: Sequence[str],
     metrics: Sequence[str],
-    trajectories: Sequence[str],
     convergence: str,
     recall: str,
     widths: str,
@@ -65,7 +65,7 @@ def summarise(
 
     Parameters
     ----------
-    accuracies, occupancies, metrics, trajectories
+    accuracies, occupancies, metrics
         Tables of :func:`tgn.training.synthetic.train` of every run, in a folder of its name.
     convergence
         Statistics of the figure's other half, which are taken over.
@@ -92,11 +92,12 @@ def summarise(
     everything = accuracy_table(_joined(accuracies, runs), trained_on(runs))
     answers = everything[everything["arm"].isin({run["arm"] for run in usual.values()})]
     gates = occupancy_table(_joined(occupancies, usual))
+    trained = _joined(metrics, usual)
     tables = {
         recall: answers,
         widths: everything,
         occupancy: gates,
-        recall_training: training_table(_joined(metrics, usual)),
+        recall_training: training_table(trained),
     }
     for path, table in tables.items():
         write_table(path, table)
@@ -106,7 +107,13 @@ def summarise(
         length_statistics(means, pairs),
         capacity_statistics(means, length),
         position_statistics(gates[gates["seed"] == MEAN], length, pairs),
-        gate_statistics(_joined(trajectories, usual), early, rng=rng, resamples=resamples),
+        gate_statistics(
+            trained,
+            max(run["training"]["steps"] for run in usual.values()),
+            early,
+            rng=rng,
+            resamples=resamples,
+        ),
     )
     own = [Statistic(**fields, model=model, evidence=evidence) for fields in records]
     write_statistics(statistics, [*read_statistics(convergence), *own])
@@ -229,19 +236,20 @@ def occupancy_table(found: pd.DataFrame) -> pd.DataFrame:
 def training_table(found: pd.DataFrame) -> pd.DataFrame:
     """Gate and validation accuracy in training: arm, seed (text), step, tokens, gate, accuracy.
 
-    The gate is the mean over the batches since the last record; at step 0, and where an arm has
-    none, that of the validation sets, or missing.
+    The gate is that of the training batches, as :func:`gate_statistics` averages it, at the middle
+    of its window; missing where an arm has none.
     """
     gate = found["gate"] if "gate" in found else pd.Series(np.nan, found.index)
-    if "validation_gate" in found:
-        gate = gate.fillna(found["validation_gate"])
+    runs = [found["arm"], found["seed"]]
     return pd.DataFrame(
         {
             "arm": found["arm"],
             "seed": found["seed"].astype(str),
             "step": found["step"],
             "tokens": found["tokens"],
-            "gate": gate,
+            "gate": gate.groupby(runs).transform(
+                lambda run: run.rolling(WINDOW, center=True, min_periods=1).mean()
+            ),
             "accuracy": found["validation_accuracy"],
         }
     )
@@ -396,50 +404,65 @@ def position_statistics(gates: pd.DataFrame, length: int, pairs: int) -> list[Re
 
 
 def gate_statistics(
-    watched: pd.DataFrame, early: float, *, rng: np.random.Generator, resamples: int
+    found: pd.DataFrame, steps: int, early: float, *, rng: np.random.Generator, resamples: int
 ) -> list[Record]:
-    """The lowest gate of the early phase, and the last gate, in logarithms, by arm.
+    """The lowest gate of the early phase and of the run, and the last one, in logarithms, by arm.
 
-    Over validation sequences, seed by seed averaged; the lowest evaluation is chosen on half of
-    them and read on the others.
+    A gate is the mean over the training batches of :data:`WINDOW` successive records, averaged over
+    seeds. Which one is the lowest is chosen on every other record and read on the
+    records between, so that the choice does not lower it.
+
+    Parameters
+    ----------
+    found
+        ``metrics.parquet`` of all runs.
+    steps, early
+        Of a whole run, and the fraction of them that is the early phase.
     """
-    found = []
-    for arm, table in watched[watched["gate"].notna()].groupby("arm"):
-        grids = np.stack(
-            [
-                part.assign(unit=part.groupby("step").cumcount())
-                .pivot(index="unit", columns="step", values="gate")
-                .to_numpy()
-                for _, part in table.groupby("seed")
-            ],
-            axis=1,
-        )
-        is_early = np.sort(table["step"].unique()) <= early * table["step"].max()
-        for name, values, function in (
-            ("lowest_early", grids[:, :, is_early], _lowest),
-            ("final", grids[:, :, -1], _level),
+    recorded = found[found["gate"].notna()] if "gate" in found else found[:0]
+    records = []
+    for arm, table in recorded.groupby("arm"):
+        runs = [run.sort_values("step") for _, run in table.groupby("seed")]
+        whole = [run["gate"].to_numpy() for run in runs]
+        phase = [run.loc[run["step"] <= early * steps, "gate"].to_numpy() for run in runs]
+        for name, gates in (
+            ("lowest_early", lowest(_side_by_side(phase))),
+            ("lowest", lowest(_side_by_side(whole))),
+            ("final", _side_by_side([gate[-WINDOW:][::-1] for gate in whole])),
         ):
-            interval = bootstrap_interval(values, function, rng=rng, resamples=resamples)
-            found.append(
+            interval = bootstrap_interval(gates, _level, rng=rng, resamples=resamples)
+            records.append(
                 {
                     "id": f"fig22.recall_{arm}_log_{name}_gate",
                     **ends(interval),
-                    "n": len(values),
+                    "n": len(gates),
                     "unit": "nats",
-                    "method": (
-                        "validation sequences at evaluations, bootstrap; "
-                        f"early: first {early:g} of the run"
-                    ),
-                    "note": f"seeds: {grids.shape[1]}, whose spread is not in the interval",
+                    "method": f"training batches of {WINDOW} successive records, bootstrap over "
+                    f"records; early: first {early:g} of the run",
+                    "note": f"seeds: {len(runs)}, whose spread is not in the interval",
                 }
             )
-    return found
+    return records
+
+
+def _side_by_side(runs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The rows that all runs have, shape (records, seeds)."""
+    return np.stack([run[: min(map(len, runs))] for run in runs], axis=1)
 
 
 def _level(gates: NDArray[np.float64]) -> float:
     return math.log(gates.mean() + TINY)
 
 
-def _lowest(gates: NDArray[np.float64]) -> float:
-    step = int(np.argmin(gates[::2].mean(axis=(0, 1))))
-    return _level(gates[1::2, :, step])
+def lowest(gates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Every other record of the window whose other records are the lowest.
+
+    Parameters
+    ----------
+    gates
+        Shape (records, ...), in the order of steps; at least 2 records.
+    """
+    size = min(WINDOW, len(gates))
+    means = [gates[start : start + size : 2].mean() for start in range(len(gates) - size + 1)]
+    start = int(np.argmin(means))
+    return gates[start + 1 : start + size : 2]

@@ -1,4 +1,4 @@
-"""The small recall tasks: training at equal size, what the gates do where, tables and statistics.
+"""The small recall tasks: what the gates do where, tables and statistics.
 
 An accuracy's interval is Wilson's over test sequences, to which Student's over seeds is added in
 squares. The spread of seeds is that of the arms trained more than once, on the same test set.
@@ -25,7 +25,6 @@ from tgn.text.recall import IGNORED
 from tgn.training import synthetic
 from tgn.training.comparison import ends, seed_spread, widened
 from tgn.training.recall_statistics import wilson
-from tgn.training.run import matched
 
 MEAN, ALL = "mean", "all"  # what rows over seeds, and over all test sets or tokens, have
 CONTRAST = "query - all"
@@ -42,22 +41,6 @@ RANGES = {"associative": ("min_distance", "max_distance"), "listops": ("min_dept
 Runs = Mapping[str, Mapping[str, Any]]
 Tasks = Sequence[Mapping[str, Any]]
 Record = dict[str, Any]
-
-
-def train(
-    *,
-    model: Mapping[str, Any],
-    match: Mapping[str, Mapping[str, Any]] | None = None,
-    **arguments: Any,
-) -> None:
-    """Train a model as wide as another, see :func:`tgn.training.synthetic.train`.
-
-    Parameters
-    ----------
-    match
-        The model whose size it has, see :func:`tgn.training.run.matched`.
-    """
-    synthetic.train(model=matched(model, match).to_dict(), **arguments)
 
 
 def measure_gates(

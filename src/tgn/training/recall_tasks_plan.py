@@ -21,7 +21,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def runs(section: Section) -> Planned:
-    """Every run, by name, as arguments of :func:`tgn.training.recall_tasks.train`, and its task."""
+    """Every run, by name, as arguments of :func:`tgn.training.synthetic.train`, and its task."""
     return {
         f"{task}-{arm}-{seed}": _run(section, task, arm, seed)
         for task in TASKS

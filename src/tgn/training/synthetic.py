@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tgn.files import replacing, write_table
-from tgn.models import Decoder, PublishedDecoder, build, io
+from tgn.models import Model, build, io
 from tgn.models.config import ModelConfig
 from tgn.models.sizes import parameters
 from tgn.text.associative import SingleRecall
@@ -32,7 +32,7 @@ from tgn.text.recall import accuracy as answered
 from tgn.training import checkpoints
 from tgn.training.batches import Batches
 from tgn.training.loop import Penalty, fit
-from tgn.training.run import best_rate
+from tgn.training.run import best_rate, matched
 
 KINDS: dict[str, Any] = {"recall": Recall, "associative": SingleRecall, "listops": ListOps}
 TRAIN, VALIDATION, TEST = range(3)
@@ -71,6 +71,7 @@ def train(
     state: str | Path,
     validation_tasks: Sequence[TaskSettings] | None = None,
     penalty: Penalty = 0.0,
+    match: Mapping[str, Mapping[str, Any]] | None = None,
     rate: float | None = None,
     rates: str | Path | None = None,
     trajectory: str | Path | None = None,
@@ -91,7 +92,8 @@ def train(
         Arguments of :class:`tgn.models.config.ModelConfig`.
     training
         ``batch`` (tokens: as many sequences of a task as fit), ``validation_examples`` and
-        ``test_examples`` (sequences of each task), and arguments of
+        ``test_examples`` (sequences of each task), maybe ``solved`` (the validation accuracy, mean
+        over tasks, at which a run ends before its last step), and arguments of
         :func:`tgn.training.loop.fit`.
     checkpoint
         The ``model.safetensors`` to write; ``config.json`` goes beside it.
@@ -106,6 +108,8 @@ def train(
         Side directory for the state of an unfinished run.
     validation_tasks
         What is read at every evaluation; the training tasks when None.
+    match
+        Another model to equal in size, see :func:`tgn.training.run.matched`.
     rate, rates
         The learning rate, or a table of the best ones by arm, made by :func:`choose_rates`.
     trajectory
@@ -126,11 +130,12 @@ def train(
     settings = dict(training)
     batch, precision = settings.pop("batch"), settings.get("precision", "no")
     n_validation, n_test = settings.pop("validation_examples"), settings.pop("test_examples")
+    solved = settings.pop("solved", None)
     if rate is not None or rates is not None:
         rate = best_rate(rates, arm) if rate is None else rate
         settings["optimizer"] = {**settings["optimizer"], "learning_rate": rate}
     trained = {**training, "optimizer": settings.get("optimizer", {})}
-    config = ModelConfig.from_dict(model)
+    config = matched(model, match)
     validated_tasks = train_tasks if validation_tasks is None else validation_tasks
     key = checkpoints.resume_key(
         {
@@ -156,6 +161,9 @@ def train(
             ]
         )
 
+    def is_solved(validated: pd.DataFrame) -> bool:
+        return solved is not None and float(validated["accuracy"].mean()) >= solved
+
     torch.manual_seed(seed)
     network = build(config)
     fitted = fit(
@@ -164,6 +172,7 @@ def train(
         penalty=penalty,
         seed=seed,
         evaluate=validate,
+        stop=is_solved,
         state_folder=state,
         key=key,
         tensorboard=tensorboard,
@@ -193,7 +202,7 @@ def train(
 
 
 def test(
-    model: Decoder | PublishedDecoder, tasks: Sequence[TaskSettings], examples: int, seed: int
+    model: Model, tasks: Sequence[TaskSettings], examples: int, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracies and gates on fresh examples, as many of each task.
 
@@ -274,7 +283,7 @@ def stream(tasks: Sequence[Task], weights: Sequence[float], *, batch: int, seed:
 
 @torch.no_grad()
 def examine(
-    model: Decoder | PublishedDecoder,
+    model: Model,
     inputs: NDArray[np.int64],
     labels: NDArray[np.int64],
     *,
@@ -411,31 +420,35 @@ def _bytes(cache: Any) -> int:
 def choose_rates(*, metrics: Sequence[str | Path], runs: Runs, table: str | Path) -> None:
     """Write a table of learning rates by arm: validation accuracies, and which is the best.
 
-    Of equal accuracies the one with the lower loss is the best.
+    Of runs that ended because the task was solved, the one that ended first is the best: their
+    accuracies and losses are those of the moment. Of equal accuracies otherwise, the one with the
+    lower loss.
 
     Parameters
     ----------
     metrics
         ``metrics.parquet`` of every run of the sweep, in a folder of the run's name.
     runs
-        The sweep's runs by name, with ``arm`` and ``rate``.
+        The sweep's runs by name, with ``arm``, ``rate`` and ``training``.
     table
         CSV to write: ``arm``, ``rate``, ``validation_accuracy``, ``validation_nats`` (for each
-        label) and ``best``.
+        label), ``steps`` and ``best``.
     """
     rows = []
     for path in metrics:
         run, last = runs[Path(path).parent.name], pd.read_parquet(path).iloc[-1]
-        found = (round(last["validation_accuracy"], 6), round(last["validation_loss"], 6))
-        rows.append((run["arm"], run["rate"], *found))
-    columns = ["arm", "rate", "validation_accuracy", "validation_nats"]
+        accuracy, nats = (round(last[f"validation_{name}"], 6) for name in ("accuracy", "loss"))
+        solved = run["training"].get("solved")
+        reached = accuracy if solved is None else min(accuracy, solved)
+        rows.append((run["arm"], run["rate"], accuracy, nats, int(last["step"]), reached))
+    columns = ["arm", "rate", "validation_accuracy", "validation_nats", "steps", "reached"]
     rates = pd.DataFrame(rows, columns=columns).sort_values(["arm", "rate"], ignore_index=True)
     order = rates.sort_values(
-        ["validation_accuracy", "validation_nats"], ascending=[False, True], kind="stable"
+        ["reached", "steps", "validation_nats"], ascending=[False, True, True], kind="stable"
     )
     rates["best"] = rates.index.isin(order.drop_duplicates("arm").index)
     with replacing(table) as temporary:
-        rates.to_csv(temporary, index=False)
+        rates.drop(columns="reached").to_csv(temporary, index=False)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -154,6 +154,16 @@ def test_recall_is_shown_where_it_was_tested_at_most_lengths_and_pairs(drawn):
     np.testing.assert_array_equal(line(pairs, "GRU").get_ydata(), expected["accuracy"])
 
 
+def test_attention_is_seen_under_an_arm_that_does_as_well(drawn):
+    figure, _ = drawn
+    for axes in figure.axes[4:6]:
+        under, over = line(axes, "attention"), line(axes, fig22.ARMS["tgn"].label)
+        assert axes.lines.index(under) < axes.lines.index(over)
+        assert under.get_zorder() <= over.get_zorder()
+        assert under.get_linewidth() > 2 * over.get_linewidth()
+        assert under.get_markersize() > 2 * over.get_markersize()
+
+
 def test_arms_have_looks_of_their_own_and_those_of_figure_21():
     looks = [(look.color, look.linestyle) for arm, look in fig22.ARMS.items()]
     names = {"attention", "mingru"}  # alone in its panels what transformer, recurrence are there
@@ -170,7 +180,7 @@ def test_without_means_every_seed_is_a_line_with_one_label(tmp_path):
     table = losses()
     _, axes = plt.subplots()
     unigram = statistics(("fig22.unigram_loss", 6.9, "nats"))[0]
-    each = fig22._of_all_seeds(table[table["seed"] != "mean"])
+    each = fig22.of_all_seeds(table[table["seed"] != "mean"])
     fig22.loss_panel(axes, each, unigram, "tokens", "tokens")
     _, labels = axes.get_legend_handles_labels()
     assert len(labels) == len(ARMS)

@@ -140,50 +140,81 @@ def test_gates_at_queries_are_held_against_gates_elsewhere():
     assert found["value"] == pytest.approx(0.3)
 
 
-def trajectory(levels):
-    rows = [
-        {"arm": "tgn", "seed": 0, "step": 10 * k, "gate": level * (1 + 0.01 * unit)}
-        for k, level in enumerate(levels)
-        for unit in range(8)
-    ]
-    return pd.DataFrame(rows)
+def recorded(levels, arm="tgn", seed=0):
+    """Gates of the records at steps 10, 20, ..., after one at step 0 that has none."""
+    steps = 10 * np.arange(len(levels) + 1)
+    table = pd.DataFrame({"arm": arm, "seed": seed, "step": steps, "tokens": 64 * steps})
+    return table.assign(gate=[np.nan, *levels], validation_accuracy=steps / steps[-1])
 
 
-def test_the_early_phase_ends_where_it_is_said_to():
-    watched = trajectory([0.5, 0.02, 0.2, 0.001, 0.1])
-    options = {"rng": np.random.default_rng(0), "resamples": 100}
+def gate_levels(table, **settings):
+    options = {"steps": 1000, "early": 0.5, "rng": np.random.default_rng(0), "resamples": 100}
+    found = by_id(recall_statistics.gate_statistics(table, **options | settings))
+    return {name.removeprefix("fig22.recall_tgn_log_"): record for name, record in found.items()}
+
+
+def test_the_early_phase_ends_where_it_is_said_to(monkeypatch):
+    monkeypatch.setattr(recall_statistics, "WINDOW", 4)
+    levels = np.repeat([0.5, 0.02, 0.3, 0.001, 0.1], 20)  # at steps 10 to 1000
     for early, lowest in ((0.5, 0.02), (1.0, 0.001)):
-        found = by_id(recall_statistics.gate_statistics(watched, early, **options))
-        value = found["fig22.recall_tgn_log_lowest_early_gate"]["value"]
-        assert value == pytest.approx(math.log(lowest), abs=0.05)
-        assert found["fig22.recall_tgn_log_final_gate"]["value"] == pytest.approx(
-            math.log(0.1), abs=0.05
-        )
+        found = gate_levels(recorded(levels), early=early)
+        assert found["lowest_early_gate"]["value"] == pytest.approx(math.log(lowest))
+        assert found["lowest_gate"]["value"] == pytest.approx(math.log(0.001))
+        assert found["final_gate"]["value"] == pytest.approx(math.log(0.1))
+
+
+def test_the_early_phase_is_a_part_of_the_run_as_planned_not_of_one_that_ended_before():
+    levels = np.repeat([0.5, 0.02], 25)
+    whole, ended = gate_levels(recorded(levels)), gate_levels(recorded(levels), steps=500)
+    assert whole["lowest_early_gate"]["value"] == pytest.approx(math.log(0.02))
+    assert ended["lowest_early_gate"]["value"] == pytest.approx(math.log(0.5))
+
+
+def test_a_dip_shorter_than_an_evaluation_is_found_and_not_lowered_by_the_choice():
+    rng = np.random.default_rng(1)
+    flat = rng.lognormal(math.log(0.1), 0.5, (200, 100))
+    read = np.array([recall_statistics.lowest(gates).mean() for gates in flat])
+    deviation = flat.std() / math.sqrt(recall_statistics.WINDOW / 2) / math.sqrt(len(read))
+    assert abs(read.mean() - flat.mean()) < 4 * deviation
+    dip = np.full(100, 0.5)
+    dip[30:50] = 0.004
+    assert recall_statistics.lowest(dip).mean() == pytest.approx(0.004)
+
+
+def test_seeds_are_averaged_record_by_record():
+    both = pd.concat([recorded(np.full(60, 0.2)), recorded(np.full(80, 0.4), seed=1)])
+    found = gate_levels(both)
+    assert found["lowest_early_gate"]["value"] == pytest.approx(math.log(0.3))
+    assert found["final_gate"]["value"] == pytest.approx(math.log(0.3))
+    assert "seeds: 2" in found["final_gate"]["note"]
+
+
+def test_the_drawn_gate_is_a_moving_mean_of_each_run():
+    table = pd.concat([recorded(np.arange(50.0)), recorded(np.arange(50.0) + 100, seed=1)])
+    drawn = recall_statistics.training_table(table)
+    middle = drawn[drawn["step"] == 250]["gate"].to_numpy()
+    np.testing.assert_allclose(middle, [23.5, 123.5])  # of records 14 to 33, counted from 0
 
 
 def test_all_statistics_stand_in_one_file(tmp_path):
     runs, paths = (
         {},
-        {name: [] for name in ("accuracies", "occupancies", "metrics", "trajectories")},
+        {name: [] for name in ("accuracies", "occupancies", "metrics")},
     )
     found = accuracies()
     for arm in STATES:
         folder = tmp_path / f"{arm}-0"
         folder.mkdir()
         runs[f"{arm}-0"] = {
-            "arm": arm, "seed": 0, "model": {"width": 8},
+            "arm": arm, "seed": 0, "model": {"width": 8}, "training": {"steps": 100},
             "train_tasks": [{"input_seq_len": 16, "num_kv_pairs": 4}],
         }  # fmt: skip
         gated = arm == "tgn"
-        metrics = pd.DataFrame({"step": [0, 5], "tokens": [0, 50], "validation_accuracy": [0, 1.0]})
-        if gated:
-            metrics = metrics.assign(gate=[np.nan, 0.3], validation_gate=[0.5, 0.2])
-        watched = trajectory([0.5, 0.1]).drop(columns=["arm", "seed"])
+        metrics = recorded(np.full(10, 0.3)).drop(columns=["arm", "seed"])
         tables = {
             "accuracies": found[found["arm"] == arm],
             "occupancies": gates(0.5, 0.2) if gated else gates(0, 0)[:0],
-            "metrics": metrics,
-            "trajectories": watched if gated else watched.drop(columns="gate"),
+            "metrics": metrics if gated else metrics.drop(columns="gate"),
         }
         for name, table in tables.items():
             path = folder / f"{name}.parquet"
@@ -203,6 +234,6 @@ def test_all_statistics_stand_in_one_file(tmp_path):
     assert records["fig22.recall_trained_least_attention"].value == 1
     assert "fig22.recall_tgn_gate_query_minus_elsewhere_layer_0" in records
     training = pd.read_parquet(outputs["recall_training"])
-    assert training[training["arm"] == "tgn"]["gate"].tolist() == [0.5, 0.3]
+    assert training[training["arm"] == "tgn"]["gate"].tolist() == pytest.approx([0.3] * 11)
     assert training[training["arm"] != "tgn"]["gate"].isna().all()
     assert len(pd.read_parquet(outputs["recall"])) == len(STATES) * len(SETS) * 2

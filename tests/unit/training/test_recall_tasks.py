@@ -10,7 +10,7 @@ from scipy.stats import t as student
 
 from tgn.statistics import read_statistics
 from tgn.text import listops
-from tgn.training import recall_tasks
+from tgn.training import recall_tasks, synthetic
 from tgn.training import recall_tasks_plan as plan
 from tgn.training.recall_statistics import wilson
 
@@ -59,7 +59,7 @@ def trained(folder, name):
     place = folder / name
     place.mkdir()
     outputs = {k: place / f"{k}.parquet" for k in ("metrics", "accuracy", "occupancy")}
-    recall_tasks.train(
+    synthetic.train(
         **run, **outputs, checkpoint=place / "model.safetensors", state=place / "state",
         library=[Path(recall_tasks.__file__)],
     )  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 
 from tgn.models import ModelConfig, io
 from tgn.models.decoder import Output
+from tgn.models.sizes import parameters
 from tgn.text.recall import IGNORED, Recall
 from tgn.training import checkpoints, synthetic
 
@@ -167,6 +168,32 @@ def test_a_run_that_was_cut_off_ends_in_the_same_bytes(whole, tmp_path, monkeypa
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+def test_a_run_ends_at_the_evaluation_at_which_the_task_is_solved(whole, tmp_path, monkeypatch):
+    """And stays ended, if it is killed before it has written what it found."""
+    solved = pd.read_parquet(whole / "metrics.parquet").set_index("step")["validation_accuracy"]
+    training = TRAINING | {"solved": solved[10]}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "remove", lambda *_: None)
+        synthetic.train(**arguments(tmp_path, training=training))
+    steps = pd.read_parquet(tmp_path / "metrics.parquet")["step"].tolist()
+    assert steps == ([0] if solved[0] >= solved[10] else [0, 5, 10])
+    names = ["model.safetensors", "metrics.parquet", "accuracy.parquet"]
+    before = [(tmp_path / name).read_bytes() for name in names]
+    synthetic.train(**arguments(tmp_path, training=training))
+    assert [(tmp_path / name).read_bytes() for name in names] == before
+    never = arguments(tmp_path / "never", training=TRAINING | {"solved": 1.1})
+    synthetic.train(**never)
+    found, full = (pd.read_parquet(f / "metrics.parquet") for f in (tmp_path / "never", whole))
+    pd.testing.assert_frame_equal(found, full)
+
+
+def test_a_model_can_be_as_large_as_another(tmp_path):
+    other = SMALL | {"mixer": "mamba"}
+    synthetic.train(**arguments(tmp_path, test_tasks=TASKS[:1], match={"parameters": other}))
+    found = pd.read_parquet(tmp_path / "accuracy.parquet")["parameters"].iloc[0]
+    assert found == pytest.approx(parameters(ModelConfig.from_dict(other)), rel=0.02)
+
+
 def test_a_model_without_gates_has_an_empty_table_of_them(tmp_path):
     synthetic.train(**arguments(tmp_path, model=SMALL, test_tasks=TASKS[:1]))
     table = pd.read_parquet(tmp_path / "occupancy.parquet")
@@ -192,18 +219,27 @@ def test_attention_learns_recall_by_a_short_convolution_alone(tmp_path):
     assert found[False] < 0.5
 
 
-def test_the_best_rate_has_the_highest_accuracy_and_then_the_lowest_loss(tmp_path):
-    found = {"a-1": (0.5, 1.0), "a-2": (0.9, 2.0), "a-3": (0.9, 1.5), "b-1": (0.1, 3.0)}
+def test_the_best_rate_solves_first_or_has_the_highest_accuracy_and_then_the_lowest_loss(tmp_path):
+    found = {  # accuracy, loss, steps
+        "a-1": (0.5, 1.0, 90), "a-2": (0.9, 2.0, 90), "a-3": (0.9, 1.5, 90), "b-1": (0.1, 3.0, 90),
+        "c-1": (0.97, 0.1, 70), "c-2": (0.96, 0.2, 50), "c-3": (0.94, 0.1, 90),
+    }  # fmt: skip
     runs, paths = {}, []
-    for name, (accuracy, loss) in found.items():
-        runs[name] = {"arm": name[0], "rate": float(name[2])}
+    for name, (accuracy, loss, steps) in found.items():
+        runs[name] = {"arm": name[0], "rate": float(name[2]), "training": {"solved": 0.95}}
         paths.append(tmp_path / name / "metrics.parquet")
         paths[-1].parent.mkdir()
         rows = {"validation_accuracy": [0.0, accuracy], "validation_loss": [5.0, loss]}
-        pd.DataFrame(rows).to_parquet(paths[-1])
-    synthetic.choose_rates(metrics=paths, runs=runs, table=tmp_path / "rates.csv")
-    assert synthetic.best_rate(tmp_path / "rates.csv", "a") == 3
-    assert synthetic.best_rate(tmp_path / "rates.csv", "b") == 1
+        pd.DataFrame(rows | {"step": [0, steps]}).to_parquet(paths[-1])
+
+    def best():
+        synthetic.choose_rates(metrics=paths, runs=runs, table=tmp_path / "rates.csv")
+        return [synthetic.best_rate(tmp_path / "rates.csv", arm) for arm in "abc"]
+
+    assert best() == [3, 1, 2]
+    for run in runs.values():
+        run["training"] = {"solved": None}
+    assert best() == [3, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What figure 1 derives or computes without a trained model: free energy, rank, relaxation."""
