@@ -240,6 +240,12 @@ class Statistic:
     controls: Sequence[str] = ()
     note: str = ""
 
+    @classmethod
+    def of(cls, interval: Interval, **fields: Any) -> Statistic:
+        """A value with its interval; the other fields by name."""
+        low, high = interval.low, interval.high
+        return cls(value=interval.value, ci_low=low, ci_high=high, **fields)
+
     def __post_init__(self) -> None:
         for field in ("id", "unit", "method", "model", "evidence", "note"):
             if not isinstance(getattr(self, field), str):

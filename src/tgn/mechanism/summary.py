@@ -188,11 +188,9 @@ def _simulated(
     controls: tuple[str, ...] = (),
     note: str = "",
 ) -> Statistic:
-    return Statistic(
+    return Statistic.of(
+        interval,
         id=f"fig1.{name}",
-        value=interval.value,
-        ci_low=interval.low,
-        ci_high=interval.high,
         n=n,
         unit=unit,
         method=method,

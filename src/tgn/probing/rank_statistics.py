@@ -220,11 +220,9 @@ def model_statistics(
         )
         interval = bootstrap_interval(values, rng=rng, resamples=resamples)
         records.append(
-            Statistic(
+            Statistic.of(
+                interval,
                 id=f"fig8.{name}",
-                value=interval.value,
-                ci_low=interval.low,
-                ci_high=interval.high,
                 n=len(values),
                 unit=contrast.unit,
                 method=f"{contrast.method}; mean and 95 % bootstrap interval over {units}",

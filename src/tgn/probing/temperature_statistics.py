@@ -416,11 +416,9 @@ def _record(
     if not interval.low <= interval.value <= interval.high:
         note += "; " * bool(note) + "a place that jumps between resamples: the interval misses it"
     units = "draws" if "random" in name else "passages"
-    return Statistic(
+    return Statistic.of(
+        interval,
         id=f"fig1.{name}",
-        value=interval.value,
-        ci_low=interval.low,
-        ci_high=interval.high,
         n=len(reading.units[0]),
         unit=reading.unit,
         method=f"{reading.method}; 95 % bootstrap interval over {units}",

@@ -211,11 +211,9 @@ def model_statistics(
         interval = bootstrap_interval(values, rng=rng, resamples=resamples)
         over = "draws" if name.endswith("_gaussian") else "layers"
         records.append(
-            Statistic(
+            Statistic.of(
+                interval,
                 id=f"scaling.{name}",
-                value=interval.value,
-                ci_low=interval.low,
-                ci_high=interval.high,
                 n=len(values),
                 unit=unit,
                 method=f"{method}; mean and 95 % bootstrap interval over {over}",
@@ -451,11 +449,9 @@ def size_statistics(
 
     def record(name: str, found: Interval, n: int, method: str, note: str = "") -> Statistic:
         outside = not found.low <= found.value <= found.high
-        return Statistic(
+        return Statistic.of(
+            found,
             id=f"scaling.{name}",
-            value=found.value,
-            ci_low=found.low,
-            ci_high=found.high,
             n=n,
             unit="",
             method=f"{method}; 95 % bootstrap interval over models",

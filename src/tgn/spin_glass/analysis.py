@@ -529,11 +529,9 @@ def _statistic(
     controls: Sequence[str] = (),
     note: str = "",
 ) -> Statistic:
-    return Statistic(
+    return Statistic.of(
+        interval,
         id=f"fig5.{name}",
-        value=interval.value,
-        ci_low=interval.low,
-        ci_high=interval.high,
         n=n,
         unit=unit,
         method=method,

@@ -191,11 +191,9 @@ def network_statistics(
             interval = widened(over_text, spreads[arm], [value.shape[1]])
             each = ", ".join(f"{mean:.3g}" for mean in value.mean(axis=0))
             records.append(
-                Statistic(
+                Statistic.of(
+                    interval,
                     id=f"bridge.{arm}_{name}",
-                    value=interval.value,
-                    ci_low=interval.low,
-                    ci_high=interval.high,
                     n=len(value),
                     unit=unit,
                     method=f"{said}; mean over windows and seeds, 95 % interval over both",
