@@ -125,7 +125,8 @@ def test_a_wrong_configuration_stops_with_path_given_and_allowed(
 
 def test_the_default_profile_holds_nothing_a_cluster_profile_sets():
     profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
-    assert set(profile) <= {"cores", "resources", "printshellcmds", "show-failed-logs"}
+    keys = {"cores", "resources", "printshellcmds", "show-failed-logs", "max-jobs-per-timespan"}
+    assert set(profile) <= keys
     assert profile["resources"] == {"gpu": 1}
 
 
