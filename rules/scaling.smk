@@ -117,6 +117,8 @@ rule scaling_statistics:
         record="<results>/scaling/statistics.provenance.json",
     log:
         "logs/scaling_statistics.log",
+    benchmark:
+        "<results>/benchmarks/scaling_statistics.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -154,6 +156,8 @@ rule scaling:
         png="<results>/scaling.png",
     log:
         "logs/scaling.log",
+    benchmark:
+        "<results>/benchmarks/scaling.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:

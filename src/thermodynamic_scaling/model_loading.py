@@ -171,7 +171,7 @@ def _load(name: str | Path, cache_dir: str | Path | None) -> PreTrainedModel:
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise ConnectionError(
             f"{name} is not in {home} and cannot be downloaded ({type(error).__name__}). With "
-            f"internet: hf download {pinned.repo} --revision {pinned.revision} --local-dir {name}; "
-            f"then give that folder"
-        ) from error
+            f"internet: hf download {pinned.repo} --revision {pinned.revision} "
+            f"--include config.json '{pinned.weights}' --local-dir {name}; then give that folder"
+        ) from None
     return pretrained.load_body(folder)
