@@ -171,6 +171,19 @@ def difference(first: Interval, second: Interval) -> Interval:
     )
 
 
+def ends(number: Interval | float) -> dict[str, Any]:
+    """A number, with its interval or without one, in the fields of :class:`Statistic`.
+
+    >>> ends(Interval(2.0, 1.0, 4.0))
+    {'value': 2.0, 'ci_low': 1.0, 'ci_high': 4.0}
+    >>> ends(2.0)
+    {'value': 2.0, 'ci_low': None, 'ci_high': None}
+    """
+    if isinstance(number, Interval):
+        return {"value": number.value, "ci_low": number.low, "ci_high": number.high}
+    return {"value": number, "ci_low": None, "ci_high": None}
+
+
 def aicc(squares: float, n: int, parameters: int) -> float:
     """Akaike's criterion of a least-squares fit, corrected for small samples; less is better.
 
@@ -239,12 +252,6 @@ class Statistic:
     evidence: Evidence
     controls: Sequence[str] = ()
     note: str = ""
-
-    @classmethod
-    def of(cls, interval: Interval, **fields: Any) -> Statistic:
-        """A value with its interval; the other fields by name."""
-        low, high = interval.low, interval.high
-        return cls(value=interval.value, ci_low=low, ci_high=high, **fields)
 
     def __post_init__(self) -> None:
         for field in ("id", "unit", "method", "model", "evidence", "note"):

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tgn.fmri.records import LOG, Choice, Record, ends, mean, mean_difference, mean_interval, share
+from tgn.fmri.records import LOG, Choice, Record, mean, mean_difference, mean_interval, share
 from tgn.fmri.states import repeated_measures_correlation, wide
+from tgn.statistics import ends
 
 TRUTH = "truth"  # arm of the clean simulated signals
 AWAKE, DEEP = "awake", "deep"
@@ -83,7 +84,7 @@ def agreement_statistics(
         ),
         {
             "id": f"fig14.truth_correlation{suffix}",
-            **ends(follows.interval, follows.value),
+            **ends(follows.interval or follows.value),
             "n": len(measured),
             "unit": "",
             "method": "repeated-measures correlation of measured with true rank, four states; BCa "

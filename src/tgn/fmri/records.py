@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from tgn.fmri.states import EXHAUSTIVE, sign_flip_interval, sign_flip_test
-from tgn.statistics import Interval, bootstrap_interval
+from tgn.statistics import Interval, bootstrap_interval, ends
 
 Record = dict[str, Any]  # the fields of tgn.statistics.Statistic but for model and evidence
 
@@ -52,7 +52,7 @@ def mean_difference(
     said = [note, f"p = {test.p:.2g}", "" if interval else FEW]
     return {
         "id": f"fig14.{id}",
-        **ends(interval, test.value),
+        **ends(interval or test.value),
         "n": len(values),
         "unit": unit,
         "method": f"mean over {units}; {100 * level:g} % interval by inverting the sign-flip test "
@@ -77,7 +77,7 @@ def mean(
     interval = mean_interval(array, rng=rng, resamples=resamples)
     return {
         "id": f"fig14.{id}",
-        **ends(interval, float(array.mean())),
+        **ends(interval or float(array.mean())),
         "n": len(array),
         "unit": unit,
         "method": f"mean over {units}; percentile bootstrap over them",
@@ -108,16 +108,9 @@ def share(id: str, found: ArrayLike, **fields: Any) -> Record:
     exact = binomtest(int(hits.sum()), len(hits)).proportion_ci()
     return {
         "id": f"fig14.{id}",
-        **ends(Interval(float(hits.mean()), float(exact.low), float(exact.high)), 0.0),
+        **ends(Interval(float(hits.mean()), float(exact.low), float(exact.high))),
         "n": len(hits),
         "unit": "",
         "method": "share of subjects; Clopper-Pearson interval",
         **fields,
     }
-
-
-def ends(interval: Interval | None, value: float) -> Record:
-    """Fields of a number with its interval, or without one."""
-    if interval is None:
-        return {"value": value, "ci_low": None, "ci_high": None}
-    return {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high}

@@ -33,13 +33,12 @@ from tgn.fmri.records import (
     LOG,
     Choice,
     Record,
-    ends,
     mean,
     mean_difference,
     mean_interval,
     share,
 )
-from tgn.statistics import Evidence, Statistic, difference, write_statistics
+from tgn.statistics import Evidence, Statistic, difference, ends, write_statistics
 
 log = logging.getLogger(__name__)
 
@@ -332,7 +331,7 @@ def state_statistics(
         found.append(
             {
                 "id": f"fig14.{name}",
-                **ends(None, within.detectable(len(table), tests=tests)),
+                **ends(within.detectable(len(table), tests=tests)),
                 "n": len(table),
                 "unit": "",
                 "method": f"paired t test, two-sided, alpha 0.05 / {tests}, 80 % power",
@@ -362,7 +361,7 @@ def planned_statistics(table: pd.DataFrame, *, rng: np.random.Generator) -> list
             found.append(
                 {
                     "id": f"fig14.{id}",
-                    **ends(None, p),
+                    **ends(p),
                     "n": len(table),
                     "unit": "",
                     "method": method,
@@ -378,7 +377,7 @@ def effect_size_record(
     interval = within.effect_size(differences, rng=rng, resamples=resamples)
     return {
         "id": f"fig14.{id}",
-        **ends(interval, within.standardised_difference(differences)),
+        **ends(interval or within.standardised_difference(differences)),
         "n": len(differences),
         "unit": "",
         "method": "mean over standard deviation of paired differences; BCa bootstrap over subjects",
@@ -431,7 +430,7 @@ def trend_statistics(
     return [
         {
             "id": "fig14.rank_trend",
-            **ends(page.interval, page.value),
+            **ends(page.interval or page.value),
             "n": len(table),
             "unit": "",
             "method": "Page's test of deep < light < awake: mean Spearman correlation with that "
@@ -440,7 +439,7 @@ def trend_statistics(
         },
         {
             "id": "fig14.rank_depth_correlation",
-            **ends(follows.interval, follows.value),
+            **ends(follows.interval or follows.value),
             "n": len(table),
             "unit": "",
             "method": "repeated-measures correlation with depth of sedation, four states; BCa "
@@ -518,7 +517,7 @@ def realism_statistics(
     return [
         {
             "id": "fig14.log_rank_awake_minus_real",
-            **ends(difference(ours, theirs), 0.0),
+            **ends(difference(ours, theirs)),
             "n": min(len(awake), len(people)),
             "unit": LOG,
             "method": "means over subjects less mean over real people (Zou and Donner 2008)",

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from tgn.statistics import (
     Statistic,
     aicc,
     bootstrap_interval,
+    ends,
     read_statistics,
     write_statistics,
 )
@@ -178,26 +180,16 @@ def _share(found: Array) -> Interval:
 
 
 def _simulated(
-    name: str,
-    interval: Interval,
-    n: int,
-    method: str,
-    *,
-    model: str,
-    unit: str = "",
-    controls: tuple[str, ...] = (),
-    note: str = "",
+    name: str, interval: Interval, n: int, method: str, *, unit: str = "", **fields: Any
 ) -> Statistic:
-    return Statistic.of(
-        interval,
+    return Statistic(
         id=f"fig1.{name}",
+        **ends(interval),
         n=n,
         unit=unit,
         method=method,
-        model=model,
         evidence="simulated",
-        controls=controls,
-        note=note,
+        **fields,
     )
 
 
@@ -258,7 +250,7 @@ def rank_statistics(ranks: pd.DataFrame) -> Iterable[Statistic]:
     record = partial(
         _simulated, model=f"random attention, N {size}, d {dimension}", n=len(case[PRIMARY])
     )
-    ends = f"{alphas[0]:g} to {alphas[-1]:g}"
+    grid = f"{alphas[0]:g} to {alphas[-1]:g}"
     words = {
         PRIMARY: "exponential entropy of singular values, as published",
         "effective_rank_sigma2": "exponential entropy of squared singular values",
@@ -276,7 +268,7 @@ def rank_statistics(ranks: pd.DataFrame) -> Iterable[Statistic]:
             method=f"log inverse temperature, in units of 1/sqrt(d), of the highest rank: "
             f"{words[definition]}; Student's interval over draws",
             unit="nats",
-            note=f"at an end of the grid ({ends}) in {edges} of {len(found)} draws"
+            note=f"at an end of the grid ({grid}) in {edges} of {len(found)} draws"
             if edges
             else "",
         )

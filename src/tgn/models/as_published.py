@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tgn.models.attention import Cache, append, attend, check_length, key_value_cache
+from tgn.models.attention import Cache, append, attend, key_value_cache
 from tgn.models.config import ModelConfig
-from tgn.models.decoder import Output, new_cache, output, run_blocks
+from tgn.models.decoder import Output, Positioned, output, run_blocks
 from tgn.models.gated import Gated
 from tgn.models.hard_attention import HardGate
 from tgn.models.recurrent import GRU
@@ -128,7 +128,7 @@ class Block(nn.Module):
         return self.mixer.new_cache(batch, device, dtype)
 
 
-class PublishedDecoder(nn.Module):
+class PublishedDecoder(Positioned):
     """The published stack; it is called as :class:`tgn.models.decoder.Decoder` is."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -156,20 +156,12 @@ class PublishedDecoder(nn.Module):
         ValueError
             If the sequence is longer than the context.
         """
-        start = 0 if cache is None else int(cache["length"])
-        end = start + tokens.shape[1]
-        check_length(end, self.config.context)
-        x = self.embedding(tokens) + self.positions.weight[start:end]
+        positions = self.positions_of(tokens, cache)
+        x = self.embedding(tokens) + self.positions.weight[positions]
         blocks = None if cache is None else cache["blocks"]
         checkpointing = self.training and self.gradient_checkpointing
         x, gates = run_blocks(self.blocks, x, blocks, hard, checkpointing)
-        if cache is not None:
-            cache["length"] = end
         return output(self.norm(x), self.embedding.weight, targets, gates)
-
-    def new_cache(self, batch: int) -> dict[str, Any]:
-        """An empty cache for decoding, which `forward` fills."""
-        return {"length": 0, "blocks": new_cache(self.blocks, batch)}
 
 
 def make_mixer(config: ModelConfig) -> nn.Module:
@@ -262,7 +254,7 @@ class GravityBlock(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-class PublishedGravity(nn.Module):
+class PublishedGravity(Positioned):
     """The published Newton Gravity Transformer; called as :class:`tgn.models.decoder.Decoder` is.
 
     The token embedding, N(0, 1), is also the output head: the loss starts far above that of
@@ -298,29 +290,21 @@ class PublishedGravity(nn.Module):
         ValueError
             If the sequence is longer than the context.
         """
-        start = 0 if cache is None else int(cache["length"])
-        end = start + tokens.shape[1]
-        check_length(end, self.config.context)
+        positions = self.positions_of(tokens, cache)
         x = self.embedding(tokens)
-        z = self.positions.weight[start:end].expand(len(tokens), -1, -1)
+        z = self.positions.weight[positions].expand(len(tokens), -1, -1)
         masses = F.softplus(self.masses(tokens)).squeeze(-1)
         blocks = [None] * len(self.blocks) if cache is None else cache["blocks"]
         for block, kept in zip(self.blocks, blocks, strict=True):
-            if self.training and self.gradient_checkpointing:
+            if self.training and self.gradient_checkpointing and cache is None:
                 x, z = checkpoint(block, x, z, masses, use_reentrant=False)
             else:
                 x, z = block(x, z, masses, kept)
-        if cache is not None:
-            cache["length"] = end
         x = self.norm(x)
         # The head's bias as one more channel: the shared cross-entropy knows none.
         weight = torch.cat([self.embedding.weight, self.bias[:, None]], dim=1)
         result = output(torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=-1), weight, targets, None)
         return result._replace(repulsion=repulsion(z, masses)[None]) if self.training else result
-
-    def new_cache(self, batch: int) -> dict[str, Any]:
-        """An empty cache for decoding, which `forward` fills."""
-        return {"length": 0, "blocks": new_cache(self.blocks, batch)}
 
 
 def repulsion(z: Tensor, masses: Tensor) -> Tensor:

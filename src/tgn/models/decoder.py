@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tgn.models.attention import TINY, Attention
+from tgn.models.attention import TINY, Attention, check_length
 from tgn.models.config import ModelConfig
 from tgn.models.gated import Gated, make_gate
 from tgn.models.hard_attention import HardGate
@@ -179,6 +179,35 @@ def output(x: Tensor, weight: Tensor, targets: Tensor | None, gates: Tensor | No
         return Output(F.linear(x, weight), gates)
     loss, nats = cross_entropy(x, weight, targets)
     return Output(None, gates, loss, nats)
+
+
+class Positioned(nn.Module):
+    """A stack that knows the positions of its tokens: what its decoding shares.
+
+    A subclass has ``config`` and ``blocks``, whose caches stand beside the number of tokens read.
+    """
+
+    config: ModelConfig
+    blocks: nn.ModuleList
+
+    def positions_of(self, tokens: Tensor, cache: dict[str, Any] | None) -> slice:
+        """Positions of tokens (B, T) that come after those in the cache, which then counts them.
+
+        Raises
+        ------
+        ValueError
+            If the sequence is longer than the context.
+        """
+        start = 0 if cache is None else int(cache["length"])
+        end = start + tokens.shape[1]
+        check_length(end, self.config.context)
+        if cache is not None:
+            cache["length"] = end
+        return slice(start, end)
+
+    def new_cache(self, batch: int) -> dict[str, Any]:
+        """An empty cache for decoding, which `forward` fills."""
+        return {"length": 0, "blocks": new_cache(self.blocks, batch)}
 
 
 def new_cache(blocks: nn.ModuleList, batch: int) -> list[Any]:

@@ -22,9 +22,9 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from tgn.kernels import gravity as kernels
-from tgn.models.attention import Cache, append, check_length
+from tgn.models.attention import Cache, append
 from tgn.models.config import ModelConfig
-from tgn.models.decoder import MLP, Output, new_cache, norm, output
+from tgn.models.decoder import MLP, Output, Positioned, norm, output
 from tgn.models.hard_attention import HardGate
 from tgn.models.recurrent import ShortConvolution
 
@@ -321,7 +321,7 @@ class GravityBlock(nn.Module):
         return cache
 
 
-class GravityDecoder(nn.Module):
+class GravityDecoder(Positioned):
     """A language model of tokens that attract; it is called as `tgn.models.decoder.Decoder` is.
 
     While it trains, `Output.repulsion` holds what :func:`repulsion` is of each block's coordinates.
@@ -364,11 +364,9 @@ class GravityDecoder(nn.Module):
         ValueError
             If the sequence is longer than the context.
         """
-        start = 0 if cache is None else int(cache["length"])
-        end = start + tokens.shape[1]
-        check_length(end, self.config.context)
+        positions = self.positions_of(tokens, cache)
         x = F.rms_norm(self.embedding(tokens), (self.config.width,))
-        z = norm(self.positions[start:end] + self.content(x))
+        z = norm(self.positions[positions] + self.content(x))
         masses = self.log_masses[tokens].exp()
         blocks = [None] * len(self.blocks) if cache is None else cache["blocks"]
         found = []
@@ -379,15 +377,9 @@ class GravityDecoder(nn.Module):
                 x, z = checkpoint(block, x, z, masses, use_reentrant=False)
             else:
                 x, z = block(x, z, masses, kept)
-        if cache is not None:
-            cache["length"] = end
         weight = self.embedding.weight if self.head is None else self.head.weight
         result = output(norm(x), weight, targets, None)
         return result._replace(repulsion=torch.stack(found)) if found else result
-
-    def new_cache(self, batch: int) -> dict[str, Any]:
-        """An empty cache for decoding, which `forward` fills."""
-        return {"length": 0, "blocks": new_cache(self.blocks, batch)}
 
 
 def waves(context: int, coordinates: int) -> Tensor:

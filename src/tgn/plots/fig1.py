@@ -307,6 +307,20 @@ def _of_layer(rows: pd.DataFrame, quantity: str, arm: str, layer: int | None = N
     return chosen[chosen["layer"] == (chosen["layer"].max() if layer is None else layer)]
 
 
+def _arms(axes: Axes, temperature: pd.DataFrame, quantity: str) -> None:
+    """A quantity after the last block, of the network and its nulls."""
+    for arm in ARMS:
+        rows = _of_layer(temperature, quantity, arm)
+        if len(rows):
+            _band(axes, rows, "temperature", NETWORKS[arm])
+
+
+def _over_temperature(axes: Axes, title: str, ylabel: str) -> None:
+    _usual(axes)
+    axes.set(title=title, xlabel="temperature of attention", ylabel=ylabel, xscale="log")
+    _plain_logs(axes)
+
+
 def rank_panel(axes: Axes, temperature: pd.DataFrame, fits: pd.DataFrame) -> None:
     """Rank after the last block against the temperature of attention."""
     for definition, quantity, arm, look in LAST_RANKS:
@@ -323,15 +337,8 @@ def rank_panel(axes: Axes, temperature: pd.DataFrame, fits: pd.DataFrame) -> Non
             grid, np.exp(logistic(np.log(grid), row)), color=BLACK, linewidth=0.9,
             linestyle="--", label="logistic fit to centred",
         )  # fmt: skip
-    _usual(axes)
-    axes.set(
-        title="Rank after the last block",
-        xlabel="temperature of attention",
-        ylabel="rank (directions)",
-        xscale="log",
-        yscale="log",
-    )
-    _plain_logs(axes)
+    axes.set_yscale("log")
+    _over_temperature(axes, "Rank after the last block", "rank (directions)")
 
 
 def logistic(x: Any, row: Any) -> Any:
@@ -340,19 +347,9 @@ def logistic(x: Any, row: Any) -> Any:
 
 
 def perplexity_panel(axes: Axes, temperature: pd.DataFrame) -> None:
-    for arm in ARMS:
-        rows = _of_layer(temperature, "perplexity", arm)
-        if len(rows):
-            _band(axes, rows, "temperature", NETWORKS[arm])
-    _usual(axes)
-    axes.set(
-        title="Perplexity",
-        xlabel="temperature of attention",
-        ylabel="perplexity",
-        xscale="log",
-        yscale="log",
-    )
-    _plain_logs(axes)
+    _arms(axes, temperature, "perplexity")
+    axes.set_yscale("log")
+    _over_temperature(axes, "Perplexity", "perplexity")
 
 
 def correlation_panel(axes: Axes, correlation: pd.DataFrame) -> None:
@@ -414,19 +411,11 @@ def relaxation_panel(axes: Axes, relaxation: pd.DataFrame, landscape: str) -> No
 
 def growth_panel(axes: Axes, temperature: pd.DataFrame) -> None:
     """What becomes of a small perturbation of one token's embedding."""
-    for arm in ARMS:
-        rows = _of_layer(temperature, "growth", arm)
-        if len(rows):
-            _band(axes, rows, "temperature", NETWORKS[arm])
+    _arms(axes, temperature, "growth")
     axes.axhline(0, color=BLACK, linewidth=0.8)
-    _usual(axes)
-    axes.set(
-        title="Growth of a small perturbation",
-        xlabel="temperature of attention",
-        ylabel="log relative size, output / input (nats)",
-        xscale="log",
+    _over_temperature(
+        axes, "Growth of a small perturbation", "log relative size, output / input (nats)"
     )
-    _plain_logs(axes)
 
 
 def information_panel(axes: Axes, temperature: pd.DataFrame) -> None:
@@ -444,14 +433,7 @@ def information_panel(axes: Axes, temperature: pd.DataFrame) -> None:
         ("token_information_shuffled", Look("null: inputs permuted", RED, ":")),
     ):
         _band(axes, _of_layer(temperature, quantity, "intact"), "temperature", look)
-    _usual(axes)
-    axes.set(
-        title="Information",
-        xlabel="temperature of attention",
-        ylabel="information (nats)",
-        xscale="log",
-    )
-    _plain_logs(axes)
+    _over_temperature(axes, "Information", "information (nats)")
 
 
 def maps_panel(figure: Any, maps: pd.DataFrame) -> Axes:

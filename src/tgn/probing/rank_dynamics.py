@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from tgn import rank, sources
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.probing.adapters import Adapter, adapt
 from tgn.probing.definitions import CORE, DEFINITIONS, FULL, NULL, PRIMARY, Definition
 from tgn.probing.pretrained import encoder, load_model, load_tokenizer, random_model
@@ -98,10 +98,8 @@ def measure_arm(
             rows.append(measured.assign(length=length, draw=draw))
             shapes.append(shape.assign(length=length, passages=len(own)))
         del adapter  # before the next network takes as much memory
-    with replacing(table) as temporary:
-        pd.concat(rows, ignore_index=True).to_parquet(temporary)
-    with replacing(spectra) as temporary:
-        _pooled(pd.concat(shapes, ignore_index=True)).to_parquet(temporary)
+    write_table(table, pd.concat(rows, ignore_index=True))
+    write_table(spectra, _pooled(pd.concat(shapes, ignore_index=True)))
 
 
 def _network(folder: Path, arm: Mapping[str, Any], seed: int) -> Adapter:

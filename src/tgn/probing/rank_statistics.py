@@ -17,13 +17,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.probing.definitions import PRIMARY
 from tgn.statistics import (
     Evidence,
     Statistic,
     bootstrap_band,
     bootstrap_interval,
+    ends,
     write_statistics,
 )
 
@@ -70,10 +71,8 @@ def summarise(
         ``real`` or ``simulated``, for each model.
     """
     measured = pd.concat([_labelled(path) for path in tables], ignore_index=True)
-    with replacing(curves) as temporary:
-        band_table(measured, resamples=resamples, seed=seed).to_parquet(temporary)
-    with replacing(spectra_table) as temporary:
-        pd.concat([_labelled(path) for path in spectra], ignore_index=True).to_parquet(temporary)
+    write_table(curves, band_table(measured, resamples=resamples, seed=seed))
+    write_table(spectra_table, pd.concat([_labelled(path) for path in spectra], ignore_index=True))
     records = []
     for model, rows in measured[measured["length"] == length].groupby("model", sort=False):
         draws = np.random.default_rng([seed, 3])
@@ -220,9 +219,9 @@ def model_statistics(
         )
         interval = bootstrap_interval(values, rng=rng, resamples=resamples)
         records.append(
-            Statistic.of(
-                interval,
+            Statistic(
                 id=f"fig8.{name}",
+                **ends(interval),
                 n=len(values),
                 unit=contrast.unit,
                 method=f"{contrast.method}; mean and 95 % bootstrap interval over {units}",

@@ -25,6 +25,7 @@ from tgn.statistics import (
     aicc,
     bootstrap_band,
     bootstrap_interval,
+    ends,
     write_statistics,
 )
 
@@ -167,8 +168,8 @@ def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataF
 def _banded(rows: pd.DataFrame, axis: str, resamples: int, seed: int) -> pd.DataFrame:
     units = _units(rows, axis)
     band = bootstrap_band(units, rng=np.random.default_rng([seed, 4]), resamples=resamples)
-    ends = {"value": band.value, "ci_low": band.low, "ci_high": band.high, "n": len(units)}
-    return pd.DataFrame({axis: np.sort(rows[axis].unique()), **ends})
+    columns = {"value": band.value, "ci_low": band.low, "ci_high": band.high, "n": len(units)}
+    return pd.DataFrame({axis: np.sort(rows[axis].unique()), **columns})
 
 
 def correlation_table(pairs: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
@@ -416,9 +417,9 @@ def _record(
     if not interval.low <= interval.value <= interval.high:
         note += "; " * bool(note) + "a place that jumps between resamples: the interval misses it"
     units = "draws" if "random" in name else "passages"
-    return Statistic.of(
-        interval,
+    return Statistic(
         id=f"fig1.{name}",
+        **ends(interval),
         n=len(reading.units[0]),
         unit=reading.unit,
         method=f"{reading.method}; 95 % bootstrap interval over {units}",
@@ -473,9 +474,9 @@ def _ranks(arms: Mapping[str, pd.DataFrame]) -> dict[str, Reading]:
             ),
         }
         for arm, rows in arms.items():
-            ends = np.log(by_temperature(rows, quantity, definition=definition))
+            logs = np.log(by_temperature(rows, quantity, definition=definition))
             made[f"rank_hot_minus_cold{suffix}" + _named(arm)] = Reading(
-                (ends,),
+                (logs,),
                 lambda curve: float(curve[-1] - curve[0]),
                 f"{what}: at the highest temperature minus at the lowest{_words(arm)}",
             )

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tgn.files import replacing
-from tgn.statistics import Evidence, Interval, Statistic, bootstrap_interval, write_statistics
+from tgn.files import write_table
+from tgn.statistics import Evidence, Interval, Statistic, bootstrap_interval, ends, write_statistics
 from tgn.thermodynamics.scaling_laws import bootstrap_exponent, fit_power_law
 
 Array = NDArray[np.float64]
@@ -66,10 +66,8 @@ def summarise(
     )
     tops, null = (_once(table) for table in (tops, null))  # each group draws its own nulls
     models = model_table(rows, tops)
-    with replacing(bands) as temporary:
-        band_table(rows, lines, null).to_parquet(temporary)
-    with replacing(models_table) as temporary:
-        models.to_parquet(temporary)
+    write_table(bands, band_table(rows, lines, null))
+    write_table(models_table, models)
     rng = np.random.default_rng([seed, 1])
     records = []
     for model, kind in evidence.items():
@@ -211,9 +209,9 @@ def model_statistics(
         interval = bootstrap_interval(values, rng=rng, resamples=resamples)
         over = "draws" if name.endswith("_gaussian") else "layers"
         records.append(
-            Statistic.of(
-                interval,
+            Statistic(
                 id=f"scaling.{name}",
+                **ends(interval),
                 n=len(values),
                 unit=unit,
                 method=f"{method}; mean and 95 % bootstrap interval over {over}",
@@ -449,9 +447,9 @@ def size_statistics(
 
     def record(name: str, found: Interval, n: int, method: str, note: str = "") -> Statistic:
         outside = not found.low <= found.value <= found.high
-        return Statistic.of(
-            found,
+        return Statistic(
             id=f"scaling.{name}",
+            **ends(found),
             n=n,
             unit="",
             method=f"{method}; 95 % bootstrap interval over models",
@@ -473,9 +471,9 @@ def size_statistics(
         method = f"exponent of {words} over the parameters outside of embeddings, {weights} models"
         records.append(record(name, Interval(law.b, low, high), law.n, method, best))
         if name in ("exponent", "exponent_untrained"):
-            ends = sorted((abs(low), abs(high)))
-            ends[0] *= low * high > 0  # an interval about zero begins there
-            size = Interval(abs(law.b), *ends)
+            sizes = sorted((abs(low), abs(high)))
+            sizes[0] *= low * high > 0  # an interval about zero begins there
+            size = Interval(abs(law.b), *sizes)
             renamed = name.replace("exponent", "exponent_size")
             records.append(record(renamed, size, law.n, f"size of the {method}", best))
     ratios = np.log(trained["ratio"].to_numpy())

@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import skew
 
 from tgn import sources
-from tgn.files import replacing
+from tgn.files import write_table
 from tgn.progress import bar
 from tgn.rank import renyi_rank
 from tgn.thermodynamics import spectra
@@ -154,8 +154,7 @@ def measure_levels(
         (curves, pd.concat(lines, ignore_index=True)),
         (nulls, pd.concat([_null_band(n, null) for n, null in known.items()], ignore_index=True)),
     ):
-        with replacing(path) as temporary:
-            table.to_parquet(temporary)
+        write_table(path, table)
 
 
 def measure_spectra(
@@ -221,8 +220,7 @@ def measure_spectra(
         (densities, _densities(histograms)),
         (flows, pd.concat(steps_made, ignore_index=True)),
     ):
-        with replacing(path) as temporary:
-            table.to_parquet(temporary)
+        write_table(path, table)
 
 
 def temperature_octaves(lowest: float, highest: float, per_octave: int) -> Array:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from tgn.statistics import Interval, Statistic
+from tgn.statistics import Interval, Statistic, ends
 
 KEYS = ["disorder", "side", "sample"]
 TOLERANCE = 1e-7  # energy per spin; levels are further apart: 1e-6 for Gaussian couplings, L = 12
@@ -529,9 +529,9 @@ def _statistic(
     controls: Sequence[str] = (),
     note: str = "",
 ) -> Statistic:
-    return Statistic.of(
-        interval,
+    return Statistic(
         id=f"fig5.{name}",
+        **ends(interval),
         n=n,
         unit=unit,
         method=method,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tgn.config import read_yaml
-from tgn.files import replacing
+from tgn.files import replacing, write_table
 from tgn.progress import bar
 from tgn.spin_glass.analysis import (
     ENDS,
@@ -78,8 +78,7 @@ def measure(
         for disorder, side, n_rungs, budget in bar(cases, desc=arm, unit="size")
     ]
     for path, tables in zip((trace, gates), zip(*parts, strict=True), strict=True):
-        with replacing(path) as temporary:
-            pd.concat(tables, ignore_index=True).to_parquet(temporary)
+        write_table(path, pd.concat(tables, ignore_index=True))
 
 
 def summarise(
@@ -125,8 +124,7 @@ def summarise(
         gates: gate_bands(gated, resamples=resamples, seed=seed),
     }
     for path, table in written.items():
-        with replacing(path) as temporary:
-            table.to_parquet(temporary)
+        write_table(path, table)
     write_statistics(statistics, figure_statistics(residuals, resamples=resamples, seed=seed))
 
 

@@ -30,7 +30,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tgn.files import replacing, write_json
+from tgn.files import replacing, write_json, write_table
 from tgn.progress import bar
 from tgn.text.corpora import matching
 from tgn.text.splits import SPLITS, read_split
@@ -224,8 +224,7 @@ def prepare(
         with replacing(path) as temporary:
             np.save(temporary, ids)
     table = pd.concat(tables, ignore_index=True)
-    with replacing(documents) as temporary:
-        table.to_parquet(temporary)
+    write_table(documents, table)
     with replacing(tokenizer) as temporary:
         bpe.save(str(temporary))
     sums = (

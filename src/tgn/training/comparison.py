@@ -207,8 +207,3 @@ def widened(
     return Interval(
         value, value - math.hypot(value - low, margin), value + math.hypot(high - value, margin)
     )
-
-
-def ends(interval: Interval) -> dict[str, float]:
-    """An interval in the words of :class:`tgn.statistics.Statistic`."""
-    return {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high}

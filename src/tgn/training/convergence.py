@@ -17,7 +17,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tgn.files import write_table
-from tgn.statistics import Interval, Statistic, bootstrap_band, bootstrap_interval, write_statistics
+from tgn.statistics import (
+    Interval,
+    Statistic,
+    bootstrap_band,
+    bootstrap_interval,
+    ends,
+    write_statistics,
+)
 from tgn.text.tokens import open_tokens
 from tgn.training import evaluation
 from tgn.training.comparison import (
@@ -26,7 +33,6 @@ from tgn.training.comparison import (
     by_arm,
     by_run,
     compare,
-    ends,
     spreads_by_arm,
     targets_of,
     unigram_nats,

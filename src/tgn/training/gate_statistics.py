@@ -20,6 +20,7 @@ from tgn.statistics import (
     Statistic,
     bootstrap_band,
     bootstrap_interval,
+    ends,
     write_statistics,
 )
 from tgn.training.comparison import (
@@ -27,7 +28,6 @@ from tgn.training.comparison import (
     by_arm,
     by_run,
     compare,
-    ends,
     seed_spread,
     targets_of,
     unigram_nats,

@@ -25,10 +25,10 @@ from tgn.statistics import (
     Statistic,
     bootstrap_interval,
     difference,
+    ends,
     read_statistics,
     write_statistics,
 )
-from tgn.training.comparison import ends
 
 WINDOW = 20  # records over which a gate is averaged
 MEAN = "mean"  # what the rows over seeds have for a seed

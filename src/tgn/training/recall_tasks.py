@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from tgn.files import write_table
 from tgn.models import io
-from tgn.statistics import Interval, Statistic, difference, write_statistics
+from tgn.statistics import Interval, Statistic, difference, ends, write_statistics
 from tgn.text import associative, listops
 from tgn.text.as_published import published_listops
 from tgn.text.recall import IGNORED
 from tgn.training import synthetic
-from tgn.training.comparison import ends, seed_spread, widened
+from tgn.training.comparison import seed_spread, widened
 from tgn.training.recall_statistics import wilson
 
 MEAN, ALL = "mean", "all"  # what rows over seeds, and over all test sets or tokens, have

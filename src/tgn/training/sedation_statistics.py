@@ -22,9 +22,10 @@ from tgn.statistics import (
     Statistic,
     bootstrap_band,
     bootstrap_interval,
+    ends,
     write_statistics,
 )
-from tgn.training.comparison import Runs, ends, spreads_by_arm, widened
+from tgn.training.comparison import Runs, spreads_by_arm, widened
 
 Array = NDArray[np.float64]
 Contrast = Callable[[pd.DataFrame], Array | None]  # rows of an arm -> (windows, seeds)
@@ -171,9 +172,7 @@ def network_statistics(
         records.append(
             Statistic(
                 id=f"bridge.{arm}_own_gate",
-                value=own[arm].mean(),
-                ci_low=None,
-                ci_high=None,
+                **ends(own[arm].mean()),
                 n=len(own[arm]),
                 unit="",
                 method="mean gate as trained; mean over seeds",
@@ -191,9 +190,9 @@ def network_statistics(
             interval = widened(over_text, spreads[arm], [value.shape[1]])
             each = ", ".join(f"{mean:.3g}" for mean in value.mean(axis=0))
             records.append(
-                Statistic.of(
-                    interval,
+                Statistic(
                     id=f"bridge.{arm}_{name}",
+                    **ends(interval),
                     n=len(value),
                     unit=unit,
                     method=f"{said}; mean over windows and seeds, 95 % interval over both",
@@ -427,9 +426,6 @@ def similarity_statistics(
     records = []
 
     def add(name: str, interval: Interval | float, unit: str, method: str, note: str = "") -> None:
-        numbers = ends(interval) if isinstance(interval, Interval) else {
-            "value": interval, "ci_low": None, "ci_high": None,
-        }  # fmt: skip
         records.append(
             Statistic(
                 id=f"bridge.{name}",
@@ -439,7 +435,7 @@ def similarity_statistics(
                 model=model,
                 evidence=evidence,
                 note=note,
-                **numbers,
+                **ends(interval),
             )
         )
 
