@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ACTIVATE = . .venv/bin/activate &&
 
-.PHONY: all test unlock python lock envs pictures compare clean
+.PHONY: all test test-slurm unlock python lock envs pictures compare clean
 
 all: .venv/ready
 	$(ACTIVATE) snakemake --rerun-incomplete all || $(FAILED)
@@ -39,6 +39,10 @@ test: .venv/ready
 	$(ACTIVATE) lint-imports
 	$(ACTIVATE) python envs/generate.py --check
 	$(ACTIVATE) pytest
+
+# The workflow on a SLURM of two nodes, which the tests install (apt, root), start and stop.
+test-slurm: .venv/ready
+	$(ACTIVATE) pytest tests/slurm
 
 .venv/ready: requirements.lock pyproject.toml | python
 	@echo "Installing into .venv: about two minutes"

@@ -36,11 +36,14 @@ include: "rules/llm_rank.smk"
 include: "rules/spin_glass.smk"
 include: "rules/language_model.smk"
 include: "rules/convergence.smk"
+include: "rules/gravity.smk"
+include: "rules/shakespeare.smk"
 include: "rules/recall.smk"
 include: "rules/recall_tasks.smk"
 include: "rules/fmri.smk"
 include: "rules/scaling.smk"
 include: "rules/bridge.smk"
+include: "rules/constraints.smk"
 include: "rules/claims.smk"
 include: "rules/manuscript.smk"
 
@@ -54,7 +57,9 @@ rule all:
 
 
 onstart:
-    require_fmriprep({job.rule.name for job in workflow.dag.needrun_jobs()})
+    planned = {job.rule for job in workflow.dag.needrun_jobs()}
+    require_fmriprep({rule.name for rule in planned})
+    require_gpus(planned)
 
 
 announce()

@@ -15,11 +15,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from tgn.models import ModelConfig, build, sizes
-from tgn.models.gravity import attract
+from tgn.models.attraction import attract, reach
 
 TORCH = f"torch {torch.__version__}, scaled_dot_product_attention"
 SIZE = {"vocabulary": 8192, "width": 512, "depth": 4, "heads": 8}
@@ -122,22 +123,63 @@ def attention() -> dict[str, object]:
         )
         slope = torch.randn(batch, heads, length, 64)
 
-        def ours(arguments=arguments, window=window, slope=slope) -> None:
-            attract(*arguments, window).backward(slope)
-
         def peer(q=queries, k=keys, v=values, slope=slope) -> None:
             torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).backward(
                 slope
             )
 
         print(f"  window {window}, 4 x 8 heads, 512 tokens")
+        ours = partial(there_and_back, arguments, window, slope)
         row = record(*alternate(ours, peer), "CPU s")
         found = found or row
     assert found is not None
     return found
 
 
-ROWS = {"training_step": training_step, "peak_memory": peak_memory, "attention": attention}
+def there_and_back(arguments: list[torch.Tensor], window: str, slope: torch.Tensor) -> None:
+    """Forward and backward of attention by gravity."""
+    attract(*arguments, window).backward(slope)
+
+
+def tiles_skipped() -> dict[str, object]:
+    """Attention within a radius, forward and backward, where places spread out along the text.
+
+    They walk at random, the further the higher the pace. At pace 0 nothing is skipped; its time is
+    what the others stand against. The last row is the one recorded.
+    """
+    batch, heads, length, axes, radius2 = 2, 4, 2048, 16, torch.full((4,), 16.0)
+    torch.manual_seed(0)
+    steps, scatter = torch.randn(2, batch, heads, length, axes) / axes**0.5
+    others = [torch.randn(batch, heads, length, 64), torch.rand(batch, length) + 0.5]
+    numbers = [torch.full((heads,), number) for number in (4.0, 1.0)]
+    slope = torch.randn(batch, heads, length, 64)
+    found: dict[str, object] = {}
+    for window in ("hard", "soft"):
+        print(f"  window {window}, {batch} x {heads} heads, {length} tokens")
+        for pace in (0.0, 0.2, 0.3, 0.4, 0.6, 1.0, 2.0):
+            places = pace * steps.cumsum(2) + scatter
+            walks = places.flatten(0, 1)
+            near = torch.cdist(walks, walks).square() < radius2[0]
+            tiles = near.unflatten(1, (-1, 64)).unflatten(3, (-1, 64)).any(2).any(-1).tril()
+            count = len(walks) * tiles.shape[1] * (tiles.shape[1] + 1) / 2
+            skipped = 1 - reach(walks, radius2.repeat(batch)).sum() / count
+            empty = 1 - tiles.sum() / count
+            print(f"    pace {pace}: {skipped:.0%} of the tiles skipped, {empty:.0%} have no pair")
+            given = [*others, *numbers, radius2, 0 * radius2]
+            spread, whole = (
+                [x.clone().requires_grad_() for x in (z, *given)] for z in (places, scatter)
+            )
+            ours, rest = (partial(there_and_back, x, window, slope) for x in (spread, whole))
+            found = record(*alternate(ours, rest), "CPU s")
+    return found
+
+
+ROWS = {
+    "training_step": training_step,
+    "peak_memory": peak_memory,
+    "attention": attention,
+    "tiles_skipped": tiles_skipped,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

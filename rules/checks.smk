@@ -34,10 +34,13 @@ def check_names(config):
     check_temperature(config)
     check_language_model(config)
     check_convergence(config)
+    check_gravity(config)
+    check_shakespeare(config)
     check_recall(config)
     check_recall_tasks(config)
     check_scaling(config)
     check_bridge(config)
+    check_constraints(config)
 
 
 def check_temperature(config):
@@ -68,23 +71,36 @@ def check_temperature(config):
             )
 
 
+def check_text(config, section):
+    """That a section's text is one, and that its parts are registered."""
+    text = config[section]["text"]
+    if (text["corpus"] is None) == (text["source"] is None):
+        raise ValueError(f"{section}.text: give either `corpus` or `source`")
+    if text["corpus"] and text["corpus"] not in config["corpora"]:
+        raise ValueError(
+            f"{section}.text.corpus: {text['corpus']!r} given; corpora has "
+            f"{', '.join(config['corpora'])}"
+        )
+    if (text["vocabulary"] is None) == (text["tokenizer"] is None):
+        raise ValueError(
+            f"{section}.text: give either `vocabulary`, of a BPE, or `tokenizer`"
+        )
+    for key in ("source", "tokenizer"):
+        if text[key] not in (None, *SOURCES) and (key, text[key]) != (
+            "tokenizer",
+            "char",
+        ):
+            raise ValueError(
+                f"{section}.text.{key}: {text[key]!r} given; config/sources.yaml has "
+                f"{', '.join(SOURCES)}"
+            )
+
+
 def check_language_model(config):
     """What would otherwise be found out only after the trainings: wrong names, and gaps in the plan."""
     section = config["language_model"]
     text, arms = section["text"], section["arms"]
-    if (text["corpus"] is None) == (text["source"] is None):
-        raise ValueError("language_model.text: give either `corpus` or `source`")
-    if text["corpus"] and text["corpus"] not in config["corpora"]:
-        raise ValueError(
-            f"language_model.text.corpus: {text['corpus']!r} given; corpora has "
-            f"{', '.join(config['corpora'])}"
-        )
-    for key in ("source", "tokenizer"):
-        if text[key] and text[key] not in SOURCES:
-            raise ValueError(
-                f"language_model.text.{key}: {text[key]!r} given; config/sources.yaml has "
-                f"{', '.join(SOURCES)}"
-            )
+    check_text(config, "language_model")
     named = {section["swept"]} | {
         other for arm in arms.values() for other in arm.get("match", {}).values()
     }
@@ -136,6 +152,49 @@ def check_convergence(config):
         raise ValueError(
             "convergence.seeds: at least one arm needs 2, for their spread"
         )
+
+
+def check_shakespeare(config):
+    """That the text is one, and that arms are matched to arms."""
+    check_text(config, "shakespeare")
+    arms = config["shakespeare"]["arms"]
+    for name, arm in arms.items():
+        for other in arm.get("match", {}).values():
+            if other not in arms:
+                raise ValueError(
+                    f"shakespeare.arms.{name}: is matched to {other}; arms has {', '.join(arms)}"
+                )
+
+
+def check_gravity(config):
+    """Names, and that each learning rate is one that is chosen."""
+    section = config["gravity"]
+    arms = {name: arm for name, arm in section["arms"].items() if arm}
+    if section["text"]:
+        check_text(config, "gravity")
+    for name, arm in arms.items():
+        for other in arm.get("match", {}).values():
+            if other not in arms:
+                raise ValueError(
+                    f"gravity.arms.{name}: is matched to {other}; arms has {', '.join(arms)}"
+                )
+        own = [key for key, value in arms.items() if "rates_of" not in value]
+        if arm.get("rates_of", own[0] if own else None) not in own:
+            raise ValueError(
+                f"gravity.arms.{name}.rates_of: {arm.get('rates_of')} given; learning rates are "
+                f"chosen for {', '.join(own) or 'no arm'}"
+            )
+    if lacking := [
+        name for name in ("vanilla", *section["probed"]) if name not in arms
+    ]:
+        raise ValueError(
+            f"gravity.arms.{lacking[0]}: null given, but the figure needs it"
+        )
+    for name in section["probed"]:
+        if arms.get(name, {"model": {}})["model"].get("mixer") != "gravity":
+            raise ValueError(f"gravity.probed: {name} is no arm with mixer: gravity")
+    if arms["gravity"].get("seeds", 1) < 2:
+        raise ValueError("gravity.arms.gravity.seeds: at least 2, for their spread")
 
 
 def check_recall(config):
@@ -223,3 +282,22 @@ def check_bridge(config):
         )
     if trained[arms[0]].get("mixer") != "gated":
         raise ValueError(f"bridge.arms: the first, {arms[0]}, has no gate")
+
+
+def check_constraints(config):
+    """That the models are registered once, twins are measured, and the family can be made."""
+    section = config["constraints"]
+    for key in ("models", "bfloat16", "twins"):
+        names = sum(section[key], []) if key == "twins" else section[key]
+        known = MODELS if key == "models" else section["models"]
+        if unknown := [name for name in names if name not in known]:
+            place = "config/models.yaml" if key == "models" else "constraints.models"
+            raise ValueError(
+                f"constraints.{key}: {unknown[0]!r} given; {place} has {', '.join(known)}"
+            )
+    base = {**config["language_model"]["model"], **section["family"]["model"]}
+    for measure, values in section["family"]["varied"].items():
+        if base[measure] in values:
+            raise ValueError(
+                f"constraints.family.varied.{measure}: {base[measure]} is that of the base already"
+            )

@@ -9,6 +9,7 @@ rule claims:
     """Give every published claim a verdict."""
     input:
         statistics=STATISTICS,
+        undecided=UNDECIDED,
         ledger="config/claims.yaml",
         sentences="config/sentences.yaml",
         code=["config/claims.schema.json", "config/sentences.schema.json"]

@@ -23,7 +23,8 @@ from tgn.training import recall_plan, recall_tasks_plan
 environment.put_first("PYTHONPATH", SOURCE_ROOT)
 
 RESULTS = {"laptop": "results", "paper": "results/paper", "smoke": "results/smoke"}
-FIGURES, STATISTICS = [], []  # each figure's rules file adds its own
+# Each figure's rules file adds its own; `UNDECIDED` are the statistics that could not be had.
+FIGURES, STATISTICS, UNDECIDED = [], [], []
 SOURCES = sources.load_registry("config/sources.yaml")
 MODELS = configuration.read_yaml("config/models.yaml")
 REAL_RECORDINGS = "snakemake results/paper/fig14.pdf --config scale=paper"
@@ -127,9 +128,9 @@ def glass_minutes(glass, arm):
     return 30 + int(2 * total / min(glass_threads(arm), 4) / 60)
 
 
-def text_inputs(wildcards):
-    """What the language models' text is made from: a corpus, or a source; maybe a tokenizer."""
-    text = config["language_model"]["text"]
+def text_inputs(wildcards, section="language_model"):
+    """What a section's text is made from: a corpus, or a source; maybe a tokenizer."""
+    text = config[section]["text"]
     found = {
         "corpus": (
             f"<results>/corpora/{text['corpus']}.parquet"
@@ -137,7 +138,7 @@ def text_inputs(wildcards):
             else f"resources/{text['source']}/receipt.json"
         )
     }
-    if text["tokenizer"]:
+    if text["tokenizer"] not in (None, "char"):
         found["pretrained"] = f"resources/{text['tokenizer']}/receipt.json"
     return found
 
@@ -146,10 +147,14 @@ def text_inputs(wildcards):
 def language_runs():
     """Runs of the figures, and of the sweeps, of language models, by name."""
     language, convergence = config["language_model"], config["convergence"]
+    gravity = config["gravity"]
     runs = language_plan.runs(language)
     runs |= language_plan.convergence_runs(language, convergence)
+    runs |= language_plan.gravity_runs(language, gravity)
+    runs |= language_plan.constraints_runs(language, config["constraints"])
     sweeps = language_plan.sweep(language)
-    return runs, sweeps | language_plan.convergence_sweep(language, convergence)
+    sweeps |= language_plan.convergence_sweep(language, convergence)
+    return runs, sweeps | language_plan.gravity_sweep(language, gravity)
 
 
 @cache
@@ -189,10 +194,39 @@ def seeded_runs(config, arms):
     }
 
 
+def tokens_of(run):
+    """The text that a training run reads."""
+    return f"<results>/{run.get('text', 'language_model')}/tokens/counts.json"
+
+
+def training_code(run):
+    """What decides the weights of a run: a state of other code is not gone on with."""
+    gravity = run["model"].get("mixer") == "gravity"
+    return TRAINING_CODE + (GRAVITY_CODE if gravity else [])
+
+
+def constraints_about(name):
+    """What the tables of the constraints say of a pretrained model."""
+    model, half = MODELS[name], name in config["constraints"]["bfloat16"]
+    dtype = "bfloat16" if half else "float32"
+    return {
+        "label": name,
+        "lab": model["lab"],
+        "family": model["family"],
+        "dtype": dtype,
+    }
+
+
+def constraints_memory(name):
+    """Megabytes: half-precision weights are loaded as fp32, and beside themselves for a moment."""
+    stored = SOURCES[MODELS[name]["source"]].get("bytes", 0)
+    return config["constraints"]["memory_mb"] + round(3 * stored / 1e6)
+
+
 def start_of_run(wildcards):
-    """What a run stands on beside its text: learning rates, and weights to start from."""
+    """What a run stands on: its text, learning rates, and weights to start from."""
     run = run_settings(wildcards.run)
-    found = {}
+    found = {"tokens": tokens_of(run)}
     if run["rate"] is None:
         section = run["rates"]
         found["rates"] = config[section]["rates"] or f"<results>/{section}/rates.csv"
@@ -221,6 +255,30 @@ def require_fmriprep(rules):
             "\n  ".join(["Figure 14 runs fMRIPrep on this scale and lacks", *lacking])
             + f"\nOr read derivatives made elsewhere: {OWN_DERIVATIVES}"
         )
+
+
+def require_gpus(rules):
+    """Stop where a rule asks for more GPUs than this machine's run may use.
+
+    Snakemake would cut what it asks for to what there is. A cluster has its own count.
+    """
+    limit = workflow.global_resources.get("gpu")
+    if limit is None or workflow.nodes is not None:
+        return
+    asked = {
+        planned.name: planned.resources[
+            "gpu"
+        ].value  # `rule` at a line's start is a keyword
+        for planned in rules
+        if "gpu" in planned.resources
+    }
+    for name, number in asked.items():
+        if isinstance(number, int) and number > limit.value:
+            raise WorkflowError(
+                f"{name} asks for {number} GPUs and this run may use {limit.value}: where there "
+                f"are as many, say so with --resources gpu={number}; on a cluster use --profile "
+                "profiles/slurm; or set the `gpus` of its section of the configuration"
+            )
 
 
 def pulled_image():

@@ -1,8 +1,8 @@
 """Figure 21: text -> tokens -> <results>/language_model/{run}/ -> statistics.json -> fig21.pdf
 
 A run is one training: an arm with a seed, with another penalty, with a ramp of the penalty, or with
-a learning rate to choose from. tgn.training.plan names them. Those of figure 22's convergence are
-trained here too, and those that both figures need once.
+a learning rate to choose from. tgn.training.plan names them. Those of figure 22's convergence, of
+gravity and of constraints are trained here too, and those that two figures need once.
 """
 
 LANGUAGE = config["language_model"]
@@ -10,13 +10,13 @@ RUNS = language_plan.runs(LANGUAGE)
 SWEEPS = {
     "language_model": language_plan.sweep(LANGUAGE),
     "convergence": language_plan.convergence_sweep(LANGUAGE, config["convergence"]),
+    "gravity": language_plan.gravity_sweep(LANGUAGE, config["gravity"]),
 }
 GATED = [f"{LANGUAGE['swept']}-0", "tgn_published-0"]
 TEXT_SOURCE = LANGUAGE["text"]["corpus"] or LANGUAGE["text"]["source"]
 LANGUAGE_LABEL = f"language models trained on {TEXT_SOURCE}"
 FIGURES.append("<results>/fig21.pdf")
 STATISTICS += ["<results>/fig21/statistics.json", "<results>/fig21/timings.json"]
-# What decides the weights: a state of other code is not gone on with.
 TRAINING_CODE = library(
     *(
         f"models/{name}.py"
@@ -35,6 +35,9 @@ TRAINING_CODE = library(
     ),
     *(f"kernels/{name}.py" for name in ["lanes", "scan", "selective_scan"]),
     *(f"training/{name}.py" for name in ["batches", "loop", "optimizers", "run"]),
+)
+GRAVITY_CODE = library(
+    "models/attraction.py", "models/gravity.py", "kernels/gravity.py"
 )
 
 
@@ -76,8 +79,8 @@ rule language_model:
     """Train a language model and evaluate it on whole splits; a killed run goes on."""
     input:
         unpack(start_of_run),
-        tokens="<results>/language_model/tokens/counts.json",
-        code=TRAINING_CODE + library("training/evaluation.py"),
+        code=lambda wildcards: training_code(run_settings(wildcards.run))
+        + library("training/evaluation.py"),
     output:
         checkpoint="<results>/language_model/{run}/model.safetensors",
         metrics="<results>/language_model/{run}/metrics.parquet",
@@ -91,6 +94,8 @@ rule language_model:
         "logs/language_model/{run}.log",
     benchmark:
         "<results>/benchmarks/language_model/{run}.tsv"
+    wildcard_constraints:
+        run="(?!gravity-|constraints-)[a-z0-9_.-]+",
     conda:
         "../envs/training.yaml"
     resources:
@@ -106,8 +111,9 @@ rule language_model:
         penalty=lambda wildcards: run_settings(wildcards.run)["penalty"],
         seed=lambda wildcards: run_settings(wildcards.run)["seed"],
         rate=lambda wildcards: run_settings(wildcards.run)["rate"],
+        rates_of=lambda wildcards: run_settings(wildcards.run).get("rates_of"),
         gpus=lambda wildcards, resources: max(1, resources.gpu),
-        library=TRAINING_CODE,
+        library=lambda wildcards: training_code(run_settings(wildcards.run)),
         state=lambda wildcards: f"{RESULTS[config['scale']]}/states/{wildcards.run}",
         tensorboard=lambda wildcards: f"{RESULTS[config['scale']]}/tensorboard/{wildcards.run}",
     script:

@@ -117,6 +117,7 @@ rule attention_temperature:
         "logs/attention_temperature/{model}/{arm}.{part}.log",
     benchmark:
         "<results>/benchmarks/attention_temperature/{model}/{arm}.{part}.tsv"
+    priority: 1
     conda:
         "../envs/analysis.yaml"
     resources:

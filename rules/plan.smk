@@ -10,12 +10,18 @@ def sources_in_use():
     rank = config["rank_dynamics"]
     models = {
         MODELS[name]["source"]
-        for name in [*rank["models"], *config["scaling"]["models"]]
+        for name in [
+            *rank["models"],
+            *config["scaling"]["models"],
+            *config["constraints"]["models"],
+        ]
     }
-    text = config["language_model"]["text"]
-    texts = {rank["corpus"], text["corpus"], text["source"], text["tokenizer"]}
+    texts = {rank["corpus"]}
+    for section in ("language_model", "gravity"):
+        text = config[section]["text"] or {}
+        texts |= {text.get(key) for key in ("corpus", "source", "tokenizer")}
     brains = set(fmri_plan.sources_in_use(config["fmri"], config["fmri_derivatives"]))
-    return sorted((models | texts | brains | {"edwards-anderson"}) - {None})
+    return sorted((models | texts | brains | {"edwards-anderson"}) - {None, "char"})
 
 
 def about_recordings():

@@ -24,7 +24,7 @@ def shrink(source: Path, target: Path) -> None:
 
 
 def main(results: Path, pictures: Path) -> None:
-    """Shrink every figure of a results folder; a picture without a figure is taken away.
+    """Shrink every figure of a results folder; pictures of figures that are not there stay.
 
     Raises
     ------
@@ -34,10 +34,8 @@ def main(results: Path, pictures: Path) -> None:
     figures = sorted([*results.glob("*.png"), *results.glob("manuscript/*.png")])
     if not figures:
         raise SystemExit(f"no figures in {results}: make them with `make`")
-    wanted = {figure: pictures / name_of(figure, results) for figure in figures}
-    for old in set(pictures.glob("*.png")) - set(wanted.values()):
-        old.unlink()
-    for figure, picture in wanted.items():
+    for figure in figures:
+        picture = pictures / name_of(figure, results)
         shrink(figure, picture)
         print(f"{picture}  {picture.stat().st_size / 1e3:.0f} kB")
 

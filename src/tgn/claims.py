@@ -537,11 +537,14 @@ def evaluate(
     statistics: Iterable[Statistic],
     scale: str,
     models: Sequence[str] = (),
+    undecided: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Decide every claim at a scale; one record for each, ready for ``claims.json``.
 
     A claim earns no verdict below its least scale, nor if it is about brains and any statistic
-    it rests on was simulated; our numbers are reported all the same. It is decided on the first
+    it rests on was simulated; our numbers are reported all the same. Nor does it where a statistic
+    is among the ``undecided``, which are ids and the reasons why there is no number, such as a
+    model that could not be had. It is decided on the first
     model measured of those it names, or of ``models`` if it names none, and the verdicts on the
     other measured models are listed beside it. Statistics of one model each need no naming.
 
@@ -559,7 +562,8 @@ def evaluate(
         if statistic.model in row:
             raise ValueError(f"two statistics {statistic.id} on {statistic.model}")
         row[statistic.model] = statistic
-    return [_record(claim, table, scale, models) for claim in claims]
+    without = {id: why for id, why in (undecided or {}).items() if id not in table}
+    return [_record(claim, table, scale, models, without) for claim in claims]
 
 
 def _record(
@@ -567,11 +571,23 @@ def _record(
     table: Mapping[str, Mapping[str, Statistic]],
     scale: str,
     models: Sequence[str],
+    without: Mapping[str, str],
 ) -> dict[str, Any]:
-    ours, others = _chosen(claim, table, scale, models)
+    ours: dict[str, Statistic]
+    others: dict[str, dict[str, Statistic]] = {}
+    too_small = _too_small(claim, scale)
+    shown = [id for id in claim.shown if id not in without or too_small]
+    lacking = [] if too_small else [id for id in claim.needed if id in without]
+    if lacking:
+        ours = {id: next(iter(table[id].values())) for id in shown if id in table}
+        reason = f"There is no {lacking[0]}: {without[lacking[0]]}."
+        verdict = {"verdict": NOT_TESTABLE, "reason": reason, "control": None}
+    else:
+        ours, others = _chosen(claim, shown, table, scale, models)
+        verdict = _verdict(claim, ours, scale)
     return asdict(claim) | {
         "scale": scale,
-        **_verdict(claim, ours, scale),
+        **verdict,
         "ours": [asdict(ours[id]) for id in claim.statistics if id in ours],
         "controls": [
             asdict(ours[id]) | {"control_of": of}
@@ -589,20 +605,21 @@ def _record(
 
 def _chosen(
     claim: Claim,
+    shown: Sequence[str],
     table: Mapping[str, Mapping[str, Statistic]],
     scale: str,
     models: Sequence[str],
 ) -> tuple[dict[str, Statistic], dict[str, dict[str, Statistic]]]:
     """The statistics that decide the claim, and those of every other model measured in full."""
-    missing = [id for id in claim.shown if id not in table]
+    missing = [id for id in shown if id not in table]
     if missing and _too_small(claim, scale):  # no verdict follows: what there is may be shown
-        return {id: next(iter(table[id].values())) for id in claim.shown if id in table}, {}
+        return {id: next(iter(table[id].values())) for id in shown if id in table}, {}
     if missing:
         raise ValueError(f"claim {claim.id} needs statistic {missing[0]}, which is missing")
     complete = {
-        model: {id: table[id][model] for id in claim.shown}
-        for model in table[claim.shown[0]]
-        if all(model in table[id] for id in claim.shown)
+        model: {id: table[id][model] for id in shown}
+        for model in table[shown[0]]
+        if all(model in table[id] for id in shown)
     }
     named = claim.models or models
     if _too_small(claim, scale):  # no verdict follows, so that any model will do
@@ -610,9 +627,9 @@ def _chosen(
     primary = next((model for model in named if model in complete), None)
     if primary is not None:
         return complete.pop(primary), complete
-    if not claim.models and all(len(table[id]) == 1 for id in claim.shown):
-        return {id: next(iter(table[id].values())) for id in claim.shown}, {}
-    measured = "; ".join(f"{id} on {', '.join(table[id])}" for id in claim.shown)
+    if not claim.models and all(len(table[id]) == 1 for id in shown):
+        return {id: next(iter(table[id].values())) for id in shown}, {}
+    measured = "; ".join(f"{id} on {', '.join(table[id])}" for id in shown)
     raise ValueError(
         f"claim {claim.id} is decided on one of {list(named)}, but there are only {measured}"
     )

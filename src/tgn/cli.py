@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 
 from tgn import sources
 
 REGISTRY = Path("config/sources.yaml")
+GPT2_TOKENS = 50257
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,6 +76,23 @@ def _add_model_commands(commands: argparse._SubParsersAction) -> None:
     sampling.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest only")
     sampling.add_argument("--seed", type=int, default=0)
     sampling.set_defaults(run=generate)
+    about = "Talk to a trained model: it continues each prompt. /quit or /exit ends."
+    talking = commands.add_parser("chat", help=about, description=about)
+    talking.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="folder of a model, or a .pt file of the published Newton Gravity Transformer",
+    )
+    talking.add_argument("--tokens", type=int, default=400, help="at most; default: 400")
+    talking.add_argument("--temperature", type=float, default=0.9, help="default: 0.9")
+    talking.add_argument(
+        "--top-k", type=int, default=40, metavar="K", help="draw from the K likeliest; default: 40"
+    )
+    talking.add_argument("--seed", type=int, help="default: another one every time")
+    talking.add_argument(
+        "--folder", type=Path, help="where downloads are kept; default: resources/ of the project"
+    )
+    talking.set_defaults(run=chat)
     about = "Copy a trained model into a new folder, with its provenance and a model card."
     exporting = commands.add_parser("export", help=about, description=about)
     exporting.add_argument("checkpoint", metavar="CHECKPOINT", help="folder of the model")
@@ -86,10 +106,30 @@ def _add_results_commands(commands: argparse._SubParsersAction) -> None:
     comparing.add_argument("before", metavar="RESULTS", help="such as results of an older revision")
     comparing.add_argument("after", metavar="RESULTS", help="such as results, or results/paper")
     comparing.set_defaults(run=compare)
+    about = "List trained models side by side: size, losses, steps, seed."
+    listing = commands.add_parser("runs", help=about, description=about)
+    listing.add_argument("folders", nargs="+", metavar="FOLDER", help="of a model, or of many")
+    listing.add_argument(
+        "--format", choices=("table", "csv", "markdown"), default="table", help="default: table"
+    )
+    listing.set_defaults(run=runs)
     about = "List what each rule cost: jobs, seconds, CPU seconds, peak memory."
     timing = commands.add_parser("times", help=about, description=about)
     timing.add_argument("results", nargs="?", default="results", help="default: results")
     timing.set_defaults(run=times)
+    about = "List what every training on GPUs needs: operations, memory, disk, hours of an A100."
+    planning = commands.add_parser("plan", help=about, description=about)
+    planning.add_argument("--scale", default="paper", help="default: paper")
+    planning.add_argument(
+        "--utilisation", type=float, default=0.35, help="share of the GPU's peak; default: 0.35"
+    )
+    planning.add_argument(
+        "--vocabulary",
+        type=int,
+        default=GPT2_TOKENS,
+        help="tokens, where the text's own tokenizer decides; default: those of GPT-2",
+    )
+    planning.set_defaults(run=plan)
 
 
 def list_sources(options: argparse.Namespace) -> int:
@@ -150,6 +190,36 @@ def generate(options: argparse.Namespace) -> int:
     return 0
 
 
+def chat(options: argparse.Namespace) -> int:
+    """Continue prompts from standard input until it ends, or asks to."""
+    from tgn.generation import open_model, reply
+
+    model, tokenizer, kind = open_model(options.checkpoint, options.folder or _resources())
+    print(f"{kind}. /quit or /exit ends.", flush=True)
+    seed = random.randrange(2**31) if options.seed is None else options.seed
+    for number in count():
+        try:
+            prompt = input("prompt> ")
+        except EOFError:
+            break
+        if prompt.strip() in ("/quit", "/exit"):
+            break
+        print(prompt, end="", flush=True)
+        said = reply(
+            model,
+            tokenizer,
+            prompt,
+            tokens=options.tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            seed=seed + number,
+        )
+        for piece in said:
+            print(piece, end="", flush=True)
+        print()
+    return 0
+
+
 def export(options: argparse.Namespace) -> int:
     """Export a checkpoint and print where it went."""
     from tgn.export import export
@@ -166,11 +236,34 @@ def compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def runs(options: argparse.Namespace) -> int:
+    """Print a table of trained models."""
+    from tgn.training.listing import list_runs, render
+
+    print(render(list_runs(options.folders), options.format), end="")
+    return 0
+
+
 def times(options: argparse.Namespace) -> int:
     """Print the costs of a results folder."""
     from tgn.times import costs, table
 
     print(table(costs(options.results)))
+    return 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Print the allocation that a scale's trainings ask for."""
+    from tgn import config
+    from tgn.training import allocation
+
+    if not 0 < options.utilisation <= 1:
+        raise ValueError(f"--utilisation: {options.utilisation} given; it is in (0, 1]")
+    settings = config.load(options.scale, _registry().parents[1])
+    found = allocation.allocations(settings, options.vocabulary)
+    if not found:
+        raise ValueError(f"no training of the {options.scale} scale asks for GPUs")
+    print(allocation.table(found, options.utilisation))
     return 0
 
 

@@ -30,6 +30,36 @@ def scale_overlay(config: Mapping[str, Any], folder: str = "config/scales") -> s
     return f"{folder}/{scale}.yaml"
 
 
+def load(scale: str | None = None, folder: str | Path = ".") -> dict[str, Any]:
+    """The complete configuration of a project's folder at a scale, checked.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has no configuration.
+    ValueError
+        If the scale is unknown or a value is not allowed.
+    """
+    root = Path(folder)
+    config = read_yaml(root / "config.yaml")
+    config["scale"] = scale or config["default_scale"]
+    overlay = read_yaml(root / scale_overlay(config)) or {}
+    schema = read_yaml(root / "config/schema.yaml")
+    merged: dict[str, Any] = completed(_merged(config, overlay), schema)
+    check(merged, schema)
+    return merged
+
+
+def _merged(config: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """As Snakemake merges configuration files: mappings key by key, all else replaced."""
+    result = dict(config)
+    for key, value in overlay.items():
+        before = result.get(key)
+        both = isinstance(value, Mapping) and isinstance(before, Mapping)
+        result[key] = _merged(before, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
 def completed(config: Any, schema: Mapping[str, Any]) -> Any:
     """A copy of the configuration with the schema's defaults filled in.
 

@@ -26,8 +26,8 @@ def make(*, kind: str, receipt: str | Path, seed: int) -> None:
     Parameters
     ----------
     kind
-        ``gpt2``, ``wikitext``, ``connectomes``, ``atlas``, ``regions`` (the same under another
-        name) or ``derivatives``.
+        ``gpt2``, ``wikitext``, ``play``, ``connectomes``, ``atlas``, ``regions`` (the same under
+        another name) or ``derivatives``.
 
     Raises
     ------
@@ -37,6 +37,7 @@ def make(*, kind: str, receipt: str | Path, seed: int) -> None:
     makers = {
         "gpt2": random_gpt2,
         "wikitext": wikitext_shaped,
+        "play": spoken_in_turn,
         "connectomes": modular_connectomes,
         "atlas": block_atlas,
         "regions": block_atlas,
@@ -78,6 +79,14 @@ def wikitext_shaped(folder: Path, *, seed: int) -> None:
         path = folder / "wikitext-103-raw-v1" / f"{split}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame({"text": lines}).to_parquet(path)
+
+
+def spoken_in_turn(folder: Path, *, seed: int) -> None:
+    """One plain text, laid out as TinyShakespeare: names, speeches, empty lines."""
+    speeches = nonsense(60, 3, np.random.default_rng([seed, 3]))
+    blocks = [f"ROLE {number % 4}:\n" + "\n".join(s) for number, s in enumerate(speeches)]
+    folder.mkdir(parents=True)
+    (folder / "input.txt").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
 def random_gpt2(folder: Path, *, seed: int) -> None:

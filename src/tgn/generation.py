@@ -7,11 +7,19 @@ from itertools import takewhile
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from tgn.models import Model, io
+from tgn.models import Model, ModelConfig, io, published_checkpoints
 from tgn.progress import bar
-from tgn.text.tokens import decode, encode, end_token, load_tokenizer
+from tgn.text import published_tokenizers
+from tgn.text.tokens import END, decode, encode, end_token, load_tokenizer, stream
+
+KINDS = {
+    "attention": "Transformer",
+    "gated": "Thermodynamic Gated Network",
+    "gravity": "Newton Gravity Transformer",
+}
 
 
 def continue_text(
@@ -44,16 +52,83 @@ def continue_text(
     ValueError
         If the folder is not a model of ours, or has no tokenizer; and as :func:`generate`.
     """
-    model = io.load(folder)
-    path = Path(folder) / io.TOKENIZER
-    if not path.is_file():
-        raise ValueError(f"{folder} has no {io.TOKENIZER}: this model was not trained on text")
-    tokenizer = load_tokenizer(path)
+    model, tokenizer = _load(folder)
     end = end_token(tokenizer)
     read = encode(tokenizer, prompt)
     sampled = generate(model, [end, *read], tokens, temperature=temperature, top_k=top_k, seed=seed)
     said = takewhile(lambda token: token != end, bar(sampled, total=tokens, desc="generating"))
     return decode(tokenizer, [*read, *said])
+
+
+def _load(folder: str | Path) -> tuple[Model, Tokenizer]:
+    model = io.load(folder)
+    path = Path(folder) / io.TOKENIZER
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {io.TOKENIZER}: this model was not trained on text")
+    return model, load_tokenizer(path)
+
+
+def open_model(
+    checkpoint: str | Path, resources: str | Path = "resources"
+) -> tuple[Model, Tokenizer, str]:
+    """A model of any kind with its tokenizer, and what it is in words.
+
+    Parameters
+    ----------
+    checkpoint
+        A folder of ours; or a file of the published Newton Gravity Transformer, see
+        :mod:`tgn.models.published_checkpoints`.
+    resources
+        Folder of downloads, which a published checkpoint's tokenizer may need.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing, or the tokenizer's files were not fetched.
+    ValueError
+        If it is no model that is known.
+    """
+    if Path(checkpoint).is_file():
+        published = published_checkpoints.load(checkpoint)
+        tokenizer = published_tokenizers.restore(published.vocabulary, resources)
+        model: Model = published.model
+        if tokenizer.get_vocab_size() != model.config.vocabulary:
+            raise ValueError(
+                f"{checkpoint} has a tokenizer of {tokenizer.get_vocab_size()} tokens and a model "
+                f"of {model.config.vocabulary}"
+            )
+        name = f"{published.kind}, as published"
+    else:
+        model, tokenizer = _load(checkpoint)
+        name = _name(model.config)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    return model, tokenizer, f"{name}, {size:,} parameters"
+
+
+def _name(config: ModelConfig) -> str:
+    name = KINDS.get(config.mixer, f"{config.mixer} language model")
+    return f"{name}, as published" if config.recipe == "as_published" else name
+
+
+def reply(
+    model: Model,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    tokens: int = 400,
+    temperature: float = 0.9,
+    top_k: int | None = 40,
+    seed: int = 0,
+) -> Iterator[str]:
+    """What a model makes of a prompt, piece by piece as it comes.
+
+    An empty prompt stands for a line break, as published. Otherwise as :func:`generate`; it ends
+    earlier where the model ends the document.
+    """
+    end = tokenizer.token_to_id(END)
+    read = encode(tokenizer, prompt or "\n")
+    said = generate(model, read, tokens, temperature=temperature, top_k=top_k, seed=seed)
+    return stream(tokenizer, takewhile(lambda token: token != end, said))
 
 
 def generate(

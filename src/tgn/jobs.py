@@ -35,6 +35,7 @@ def run(
     record: str | Path | None = None,
     log: str | Path | None = None,
     threads: int = 1,
+    gpus: int = 0,
 ) -> None:
     """Import ``package.module:function`` and call it with keyword arguments.
 
@@ -49,6 +50,8 @@ def run(
         on the terminal.
     threads
         Of numerical libraries, unless SLURM allotted a number of CPUs, which then wins.
+    gpus
+        That must be there: a job made for GPUs would need weeks without.
 
     Raises
     ------
@@ -58,6 +61,7 @@ def run(
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(allotted_cpus(threads))
     with _logged(log):
+        _require_gpus(gpus)
         function = _resolve(call)
         with provenance.recording(
             record, config={"call": call, **arguments}, inputs=inputs, seeds=_seeds(arguments)
@@ -72,12 +76,22 @@ def allotted_cpus(threads: int) -> int:
     so the allotment is asked first.
     """
     allotment = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
-    if allotment:
-        return int(allotment)
-    return max(
-        1,
-        min(threads, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads),
-    )
+    asked = int(allotment) if allotment else threads
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else asked
+    return max(1, min(asked, here))
+
+
+def _require_gpus(number: int) -> None:
+    if not number:
+        return
+    from torch import cuda  # slow to import
+
+    if cuda.device_count() < number:
+        raise RuntimeError(
+            f"this job asks for {number} GPUs and torch finds {cuda.device_count()}: run it where "
+            "there are more (--profile profiles/slurm), set the `gpus` of its section of the "
+            "configuration, or let it compute on CPUs with --config require_gpus=false"
+        )
 
 
 def _resolve(call: str) -> Callable[..., None]:

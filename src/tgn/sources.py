@@ -103,7 +103,8 @@ def _mapping_of(
 
 
 def _is_weights(value: Any) -> bool:
-    return _is_inside(value) and value.endswith(WEIGHT_SUFFIXES)
+    # large ones are cut: pytorch_model-00001-of-00002.bin
+    return _is_inside(value) and re.sub(r"-\d{5}-of-\d{5}\.", ".", value).endswith(WEIGHT_SUFFIXES)
 
 
 _is_sha256 = _matching(r"[0-9a-f]{64}")

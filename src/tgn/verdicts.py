@@ -7,6 +7,7 @@ the verdicts of each figure.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,7 @@ def adjudicate(
     models: Sequence[str] = (),
     counts: str | Path | None = None,
     figures: Sequence[str | Path] = (),
+    undecided: Sequence[str | Path] = (),
 ) -> None:
     """Give every claim of a ledger its verdict, as JSON and as pages to read.
 
@@ -69,6 +71,8 @@ def adjudicate(
     counts, figures
         Written, if given, for the report: the table of counts, and the verdicts of each figure
         into a file of its folder, such as ``fig8/verdicts.html``.
+    undecided
+        Lists of ``{id, reason}``: statistics that could not be had.
     scale, models
         As for :func:`tgn.claims.evaluate`.
 
@@ -82,7 +86,11 @@ def adjudicate(
     claims, works = read_claims(ledger), read_works(sentences)
     check_cited(works, [claim.id for claim in claims])
     measured = [record for path in statistics for record in read_statistics(path)]
-    records = evaluate(claims, measured, scale, models)
+    listed = [
+        entry for path in undecided for entry in json.loads(Path(path).read_text(encoding="utf-8"))
+    ]
+    without = {entry["id"]: entry["reason"] for entry in listed}
+    records = evaluate(claims, measured, scale, models, without)
     write_json(verdicts, records)
     blocks = blocks_of(records, works, scale, short_revision())
     texts = {table: pages.markdown("Claims", blocks), page: pages.html("Claims", blocks)}

@@ -58,6 +58,13 @@ PINNED = {
 """The models of the published notebook."""
 
 
+class Layer(dict[str, Matrix]):
+    """Matrices of one layer by type."""
+
+    def __missing__(self, key: str) -> Matrix:
+        raise KeyError(f"{key!r}: this layer has {', '.join(self)}")
+
+
 class ModelWeights(Mapping[str, Any]):
     """Matrices by layer, which also answers to the name of a type.
 
@@ -76,7 +83,7 @@ class ModelWeights(Mapping[str, Any]):
             if isinstance(part, Mapping) and key in part
         }
         if not layers:
-            raise KeyError(f"{key!r}: there are {', '.join(self._parts)}, and {self.types}")
+            raise KeyError(f"{key!r}: there are {', '.join([*self._parts, *self.types])}")
         return layers
 
     def __iter__(self) -> Iterator[str]:
@@ -127,7 +134,7 @@ def extract_model_weights(
     parts: dict[str, Any] = {}
     for name, matrix in matrices(model):
         layer, _, kind = name.rpartition("/")
-        home = parts.setdefault(layer, {}) if layer else parts
+        home = parts.setdefault(layer, Layer()) if layer else parts
         home[kind] = matrix.float().numpy(force=True)
     stacks = adapt_stacks(model)
     embeddings = model.get_input_embeddings().get_parameter("weight").numel()

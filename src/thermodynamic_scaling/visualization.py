@@ -383,7 +383,7 @@ def plot_renormalization_flow(
 
 
 def plot_eigenvalue_spectrum(
-    eigenvalues: ArrayLike,
+    eigenvalues: ArrayLike | tuple[Array, Array, Array],
     with_mp_law: bool = True,
     aspect_ratio: float | None = None,
     bins: int = 50,
@@ -392,20 +392,26 @@ def plot_eigenvalue_spectrum(
 ) -> Figure:
     """Histogram of the eigenvalues of W W' / max(m, n), with the law of Marchenko and Pastur.
 
+    Both axes are logarithmic: those of a square matrix crowd towards zero, where the law diverges,
+    and those of a trained one reach far beyond it.
+
     Parameters
     ----------
     eigenvalues : array, shape (min(m, n),)
-        As ``eigenvalue_distribution`` in
-        :mod:`thermodynamic_scaling.methodological_enhancements.eigenvalue_analysis` gives them.
+        Or the three arrays that ``eigenvalue_distribution`` in
+        :mod:`thermodynamic_scaling.methodological_enhancements.eigenvalue_analysis` returns, of
+        which these are the first. Those that cannot be told from zero are counted in the title.
     aspect_ratio
         m / n or n / m; needed for the law, whose variance is that of the bulk.
 
     Raises
     ------
     ValueError
-        If there are no eigenvalues, some are negative or not finite, or the law is to be drawn
-        without an aspect ratio, or with one that is not positive.
+        If there are no eigenvalues, all are zero, some are negative or not finite, or the law is to
+        be drawn without an aspect ratio, or with one that is not positive.
     """
+    if isinstance(eigenvalues, tuple) and np.ndim(eigenvalues[0]):
+        eigenvalues = eigenvalues[0]
     values = checked_levels(eigenvalues, "eigenvalues")
     if values.min() < 0:
         raise ValueError("eigenvalues: those of W W' are not negative")
@@ -414,8 +420,15 @@ def plot_eigenvalue_spectrum(
             f"aspect_ratio must be positive, got {aspect_ratio}: give the matrix's m / n, or "
             "with_mp_law=False"
         )
+    if not values.max() > 0:
+        raise ValueError("eigenvalues: all are zero")
+    positive = values[values > len(values) * np.finfo(float).eps * values.max()]
+    ends = np.geomspace(0.999 * positive.min(), 1.001 * positive.max(), bins + 1)
+    counts, _ = np.histogram(positive, ends)
+    heights = counts / np.diff(ends) / len(values)
+    reach = ends[-1]
     with _drawing(1, figsize or (5.6, 4.2), save_path) as (figure, (axes,)):
-        heights, _, _ = axes.hist(values, bins, density=True, color=SKY, label="eigenvalues")
+        axes.stairs(heights, ends, fill=True, color=SKY, label="eigenvalues")
         if with_mp_law and aspect_ratio is not None:
             aspect = min(aspect_ratio, 1 / aspect_ratio)
             variance = spectra.bulk_variance(values, aspect)
@@ -429,15 +442,20 @@ def plot_eigenvalue_spectrum(
                 x, law, color=RED,
                 label=f"Marchenko-Pastur, variance {variance:.3g}; distance {distance:.3f}",
             )  # fmt: skip
+            reach = max(reach, beyond.threshold)
             axes.axvline(
                 beyond.threshold, color=GREY, linestyle="--",
                 label=f"99 % of noise ends below: {beyond.number} of {len(values)} beyond",
             )  # fmt: skip
-            axes.set_ylim(0, 1.3 * np.max(heights))  # the law may diverge
+        zeros = len(values) - len(positive)
         axes.set(
             xlabel=r"eigenvalue of $WW^T/\max(m,n)$ (squared units of the weights)",
             ylabel="density",
-            title=f"{len(values)} eigenvalues",
+            title=f"{len(values)} eigenvalues" + f", {zeros} of them zero" * bool(zeros),
+            xscale="log",
+            yscale="log",
+            xlim=(ends[0] / 1.5, 1.5 * reach),
+            ylim=(heights[heights > 0].min() / 3, 3 * heights.max()),  # the law may diverge
         )
         _legend(axes)
     return figure

@@ -9,6 +9,7 @@ from transformers import (
     BertConfig,
     BloomConfig,
     DistilBertConfig,
+    FalconConfig,
     GemmaConfig,
     GPT2Config,
     GPTJConfig,
@@ -87,6 +88,16 @@ CONFIGS = {
         num_key_value_heads=2,
         intermediate_size=48,
         max_position_embeddings=32,
+    ),
+    "falcon": FalconConfig(
+        vocab_size=64,
+        hidden_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        multi_query=True,
+        parallel_attn=True,
+        new_decoder_architecture=False,
+        bias=True,
     ),
     # heads wider than their share of the stream, as in Gemma 7B
     "gemma": GemmaConfig(

@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from transformers import MambaConfig, MambaForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (
+    FalconConfig,
+    FalconModel,
+    MambaConfig,
+    MambaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 from tgn.probing.adapters import adapt, adapt_stacks
 
@@ -20,10 +27,10 @@ def layer_of(model, weight):
 
 
 def outputs_of(model, layers, tokens):
-    """What these layers put out, in one pass."""
+    """What these layers put out, in one pass; copies, since Falcon adds to its MLP's in place."""
     outputs = []
     hooks = [
-        layer.register_forward_hook(lambda module, args, output: outputs.append(output))
+        layer.register_forward_hook(lambda module, args, output: outputs.append(output.clone()))
         for layer in layers
     ]
     inputs = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
@@ -124,6 +131,15 @@ def test_an_unknown_family_is_refused_by_name():
     config = MambaConfig(vocab_size=32, hidden_size=12, num_hidden_layers=1, state_size=2)
     with pytest.raises(ValueError, match=r"'mamba'.*gpt2"):
         adapt(MambaForCausalLM(config))
+
+
+@pytest.mark.parametrize("layout", [{"new_decoder_architecture": True}, {"multi_query": False}])
+def test_other_layouts_of_falcon_are_refused(layout):
+    config = FalconConfig(
+        vocab_size=32, hidden_size=12, num_hidden_layers=1, num_attention_heads=2, **layout
+    )
+    with pytest.raises(ValueError, match="only the one of Falcon-7B"):
+        adapt(FalconModel(config))
 
 
 def test_two_stacks_are_not_taken_for_one(tiny_model):

@@ -357,8 +357,10 @@ def claim(**more) -> Claim:
     return Claim(**fields | more)
 
 
-def judged(the_claim: Claim, *statistics: Statistic, scale="laptop", models=()) -> dict:
-    (record,) = evaluate([the_claim], statistics, scale, models)
+def judged(
+    the_claim: Claim, *statistics: Statistic, scale="laptop", models=(), undecided=None
+) -> dict:
+    (record,) = evaluate([the_claim], statistics, scale, models, undecided)
     return record
 
 
@@ -458,6 +460,19 @@ def test_statistics_of_one_claim_may_come_from_different_single_models():
     other = stat(0.9, 1.0, 1.1, id="fig0.other", model="data set")
     both = claim(statistics=["fig0.effect", "fig0.other"])
     assert judged(both, BIG, other, models=["unrelated"])["verdict"] == YES
+
+
+def test_a_statistic_that_could_not_be_had_leaves_its_claim_untestable_and_says_why():
+    one = claim(statistics=["fig0.effect", "fig0.absent"], beside=["fig0.aside"])
+    why = {"fig0.absent": "the model is gated", "fig0.aside": "and so is this", "fig0.effect": "?"}
+    found = judged(one, BIG, undecided=why)
+    assert found["verdict"] == NOT_TESTABLE
+    assert found["reason"] == "There is no fig0.absent: the model is gated."
+    assert [row["id"] for row in found["ours"]] == ["fig0.effect"]
+    aside = claim(beside=["fig0.aside"])  # what stands beside decides nothing
+    assert judged(aside, BIG, undecided=why)["verdict"] == YES
+    with pytest.raises(ValueError, match=r"fig0\.absent, which is missing"):
+        judged(one, BIG, undecided={"fig0.aside": "gated"})
 
 
 def test_two_records_of_one_number_are_refused():

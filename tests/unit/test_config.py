@@ -1,8 +1,13 @@
 """A wrong configuration is refused with the key, what was given, and what is allowed."""
 
-import pytest
+from pathlib import Path
 
-from tgn.config import check, completed, scale_overlay
+import pytest
+from snakemake.utils import update_config
+
+from tgn.config import SCALES, check, completed, load, read_yaml, scale_overlay
+
+ROOT = Path(__file__).parents[2]
 
 SCHEMA = {
     "type": "object",
@@ -68,3 +73,11 @@ def test_the_scale_names_its_overlay():
     assert overlay == "config/scales/smoke.yaml"
     with pytest.raises(ValueError, match="'huge' given; allowed are laptop, paper, smoke"):
         scale_overlay({"default_scale": "laptop", "scale": "huge"})
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_project_is_read_as_snakemake_reads_it(scale):
+    config = load(scale, ROOT)
+    expected = read_yaml(ROOT / "config.yaml") | {"scale": scale}
+    update_config(expected, read_yaml(ROOT / f"config/scales/{scale}.yaml") or {})
+    assert config == completed(expected, read_yaml(ROOT / "config/schema.yaml"))

@@ -1,13 +1,17 @@
 """Sampling through the cache gives what reading everything anew would give, for every arm."""
 
+import subprocess
+import sys
+from io import StringIO
+
 import numpy as np
 import pytest
 import torch
 
 from tgn.cli import main
-from tgn.generation import choose, continue_text, generate
+from tgn.generation import choose, continue_text, generate, reply
 from tgn.models import ModelConfig, build, io
-from tgn.text.tokens import END, train_bpe
+from tgn.text.tokens import END, encode, train_bpe
 
 SIZES = {"vocabulary": 270, "width": 16, "depth": 2, "heads": 2, "context": 12}
 ARMS = {
@@ -18,6 +22,8 @@ ARMS = {
     "tgn": {"mixer": "gated", "inertial": "mingru"},
     "tgn_sequential": {"mixer": "gated", "inertial": "mamba", "wiring": "sequential"},
     "tgn_published": {"mixer": "gated", "inertial": "gru", "recipe": "as_published"},
+    "gravity": {"mixer": "gravity"},
+    "gravity_published": {"mixer": "gravity", "recipe": "as_published", "mass": "value"},
 }
 TOKENIZER = train_bpe(["a rose is a rose is a rose, and so on and so forth"], 270)
 
@@ -119,6 +125,128 @@ def test_the_command_prints_a_continuation(folder, capsys):
     assert main([*command, "--temperature", "0.7", "--top-k", "5", "--seed", "4"]) == 0
     expected = continue_text(folder, "a rose", tokens=9, temperature=0.7, top_k=5, seed=4)
     assert capsys.readouterr().out == f"{expected}\n"
+
+
+@pytest.fixture
+def talk(monkeypatch, capsys):
+    """Says something to the chat and returns status, output and errors."""
+
+    def said(checkpoint, words, *options):
+        monkeypatch.setattr(sys, "stdin", StringIO(words))
+        return main(["chat", str(checkpoint), *options]), *capsys.readouterr()
+
+    return said
+
+
+def test_a_chat_says_whom_one_talks_to_and_answers(tmp_path):
+    """The command itself, through pipes. Top-k may be larger than the vocabulary."""
+    model = make("gravity")
+    io.save(tmp_path, model, model.config, TOKENIZER)
+    options = ("--tokens", "20", "--top-k", "500", "--temperature", "0.7", "--seed", "4")
+    run = subprocess.run(
+        [sys.executable, "-m", "tgn.cli", "chat", str(tmp_path), *options],
+        input="a röse\n\n/quit\nand more\n", capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
+    settings = {"tokens": 20, "top_k": 500, "temperature": 0.7}
+    said = [
+        prompt + "".join(reply(model, TOKENIZER, prompt, seed=seed, **settings))
+        for prompt, seed in (("a röse", 4), ("", 5))
+    ]
+    size = sum(parameter.numel() for parameter in model.parameters())
+    head = f"Newton Gravity Transformer, {size:,} parameters. /quit or /exit ends.\n"
+    assert run.stdout == f"{head}prompt> {said[0]}\nprompt> {said[1]}\nprompt> "
+
+
+@pytest.mark.parametrize(
+    ("arm", "kind"),
+    [
+        ("gravity_published", "Newton Gravity Transformer, as published, "),
+        ("transformer", "Transformer, "),
+        ("tgn", "Thermodynamic Gated Network, "),
+        ("mamba", "mamba language model, "),
+    ],
+)
+def test_every_kind_of_model_is_told_and_answers(tmp_path, talk, arm, kind):
+    model = make(arm)
+    io.save(tmp_path, model, model.config, TOKENIZER)
+    code, out, err = talk(tmp_path, "a rose\n", "--tokens", "9", "--seed", "2")
+    assert (code, err) == (0, "")
+    said = "".join(reply(model, TOKENIZER, "a rose", tokens=9, seed=2))
+    assert out.startswith(kind)
+    assert out.endswith(f"prompt> a rose{said}\nprompt> ")
+
+
+@pytest.mark.parametrize("end", ["/exit\n", "  /quit \n", ""])
+def test_a_chat_ends_when_asked_to_or_when_nothing_comes(folder, talk, end):
+    code, out, err = talk(folder, end)
+    assert (code, err) == (0, "")
+    assert out.count("prompt> ") == 1
+
+
+def vanilla_state(vocabulary, width, context):
+    """Random weights of one layer, named and shaped as published."""
+    rng = torch.Generator().manual_seed(2)
+    shapes = {
+        "token_emb.weight": (vocabulary, width), "pos_emb.weight": (context, width),
+        "norm.weight": (width,), "norm.bias": (width,), "head.bias": (vocabulary,),
+    }  # fmt: skip
+    for name in ("attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.out_proj"):
+        shapes |= {f"layers.0.{name}.weight": (width, width), f"layers.0.{name}.bias": (width,)}
+    for name, (inputs, outputs) in {"net.0": (width, 20), "net.3": (20, width)}.items():
+        shapes |= {f"layers.0.ffn.{name}.weight": (outputs, inputs)}
+        shapes |= {f"layers.0.ffn.{name}.bias": (outputs,)}
+    for name in ("norm1", "norm2"):
+        shapes |= {f"layers.0.{name}.weight": (width,), f"layers.0.{name}.bias": (width,)}
+    state = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
+    return {**state, "head.weight": state["token_emb.weight"]}
+
+
+def test_a_published_checkpoint_can_be_talked_to(tmp_path, talk):
+    """With its own letters; the form is told by the file."""
+    letters = " abcdefghij"
+    vocabulary = {"stoi": {letter: k for k, letter in enumerate(letters)}, "itos": {}}
+    torch.save(
+        {
+            "model_state": vanilla_state(11, 12, 9),
+            "config": {"num_heads": 3, "vocab_size": 11},
+            "vocab": vocabulary,
+        },
+        tmp_path / "vanilla.pt_best.pt",
+    )
+    code, out, err = talk(tmp_path / "vanilla.pt_best.pt", "bad\n", "--tokens", "7", "--seed", "1")
+    assert (code, err) == (0, "")
+    head, answer, _ = out.split("prompt> ")
+    assert head.startswith("Transformer beside the Newton Gravity Transformer, as published, ")
+    assert answer.startswith("bad")
+    assert len(answer.rstrip("\n")) == 3 + 7
+    assert set(answer.rstrip("\n")) <= set(letters)
+
+
+def test_what_cannot_be_talked_to_is_said_in_a_line(tmp_path, talk):
+    (tmp_path / "a.pt").write_bytes(b"nothing")
+    for place, words in (("a.pt", "is no checkpoint"), ("absent", "is not a model of ours")):
+        code, out, err = talk(tmp_path / place, "hello\n")
+        assert (code, out) == (1, "")
+        assert words in err
+        assert err.count("\n") == 1
+
+
+def test_an_answer_comes_as_it_is_made(monkeypatch):
+    """A piece is there before the next token is asked for, and no token is read twice."""
+    model, read = make("gravity"), []
+    forward = model.forward
+
+    def watched(tokens, *arguments):
+        read.append(tokens.shape[1])
+        return forward(tokens, *arguments)
+
+    monkeypatch.setattr(model, "forward", watched)
+    pieces = reply(model, TOKENIZER, "a ", tokens=5, seed=1)
+    next(pieces)
+    assert len(read) < 5
+    "".join(pieces)
+    assert read == [len(encode(TOKENIZER, "a ")), *[1] * (len(read) - 1)]
 
 
 def test_what_is_not_a_model_is_said_to_be_none(tmp_path, capsys):

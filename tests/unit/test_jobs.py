@@ -80,15 +80,27 @@ def test_threads_reach_the_numerical_libraries(module):
     assert os.environ["OMP_NUM_THREADS"] == "1"
 
 
+def test_a_job_for_more_gpus_than_there_are_stops_before_it_begins(module, capsys):
+    with pytest.raises(SystemExit):
+        jobs.run("steps:write", {"path": "b", "text": "", "seed": 0}, gpus=99, log="gpu.log")
+    assert "asks for 99 GPUs" in (module / "gpu.log").read_text()
+    assert "require_gpus=false" in capsys.readouterr().err
+    assert not (module / "b").exists()
+
+
 def test_slurm_allots_cpus_over_what_the_workflow_says(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(16))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "5")
     assert jobs.allotted_cpus(2) == 5
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
     assert jobs.allotted_cpus(2) == 8
 
 
-def test_without_slurm_the_machine_is_the_limit():
+def test_the_machine_is_the_limit(monkeypatch):
     assert jobs.allotted_cpus(10**6) == len(os.sched_getaffinity(0))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", str(10**6))
+    assert jobs.allotted_cpus(1) == len(os.sched_getaffinity(0))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK")
     assert jobs.allotted_cpus(1) == 1
 
 

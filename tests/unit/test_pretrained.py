@@ -1,6 +1,8 @@
 """A GGUF file becomes a model folder that computes what the original computes."""
 
 import json
+from pathlib import Path
+from pickle import UnpicklingError
 
 import gguf
 import numpy as np
@@ -107,9 +109,27 @@ def test_a_download_without_a_gguf_file_is_refused(tmp_path):
         convert_gguf(source=receipt, receipt=tmp_path / "out" / "receipt.json")
 
 
-def test_weights_that_need_a_pickle_are_not_loaded(tiny_model, tmp_path):
-    model = tiny_model("gpt2")
+def test_weights_in_a_torch_file_are_loaded(tiny_model, tmp_path):
+    model = tiny_model("opt")
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
+    loaded = load_model(tmp_path).state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded[name], tensor), name
+
+
+class Planted:
+    """What a pickle would run when it is read."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("planted"),)
+
+
+def test_code_in_a_torch_file_is_not_run(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tiny_model("gpt2")
+    model.config.save_pretrained(tmp_path)
+    torch.save({**model.state_dict(), "more": Planted()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UnpicklingError, match="weights_only"):
         load_model(tmp_path)
+    assert not Path("planted").exists()

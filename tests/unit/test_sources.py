@@ -848,6 +848,17 @@ def test_files_of_a_pinned_revision(site: Site, hub: dict[str, Any], tmp_path: P
     assert site.hits.total() == 0
 
 
+def test_a_model_may_be_cut_into_files(site: Site, hub: dict[str, Any], tmp_path: Path) -> None:
+    names = ["pytorch_model-00001-of-00002.bin", "model-00001-of-00001.safetensors"]
+    tree = [{"type": "file", "path": name, "size": len(BODY), "oid": "0"} for name in names]
+    address = f"/api/models/toy/model/tree/{COMMIT}"
+    site.serve(address, whole(json.dumps(tree).encode(), Content_Type="application/json"))
+    for name in names:
+        serve_on_hub(site, name, BODY)
+    cut = {**hub, "files": dict.fromkeys(names, sha256(BODY)), "bytes": 2 * len(BODY)}
+    assert set(read_receipt(fetch("toy", cut, tmp_path, **QUICK))) == set(names)
+
+
 def test_a_changed_file_on_the_hub(site: Site, hub: dict[str, Any], tmp_path: Path) -> None:
     serve_on_hub(site, "model.safetensors", BODY[::-1])
     with pytest.raises(FetchError) as caught:
@@ -939,6 +950,8 @@ def test_an_unpinned_file_of_another_revision_is_not_used(
         ({"revision": COMMIT[:7]}, r"toy\.revision: expected a commit of 40"),
         ({"files": {"weights.pkl": None}}, r"toy\.files: expected"),
         ({"files": {"model.pt": None}}, r"toy\.files: expected"),
+        ({"files": {"model-00001-of-00002.pt": None}}, r"toy\.files: expected"),
+        ({"files": {"other-00001-of-00002.bin": None}}, r"toy\.files: expected"),
         ({"files": {"../config.json": None}}, r"toy\.files: expected"),
         ({"files": {}}, r"toy\.files: expected"),
     ],

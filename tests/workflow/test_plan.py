@@ -142,6 +142,25 @@ def test_slurm_requests_survive_the_default_profile(checkout):
         assert f"{key}={value}" in jobs["rank_dynamics"], jobs["rank_dynamics"]
     for key in ("slurm_partition", "cpus_per_task"):
         assert f"{key}={profile['default-resources'][key]}" in jobs["fig8_statistics"]
+    asking = {name for name, asked in jobs.items() if re.search(r"\bgpu=[1-9]", asked)}
+    assert {"language_model", "recall"} <= asking
+    elsewhere = [name for name in asking if "slurm_partition=a100" not in jobs[name]]
+    assert not elsewhere, "rules that ask for GPUs where there are none"
+
+
+@pytest.mark.parametrize(("given", "enough"), [([], False), (["--resources", "gpu=6"], True)])
+def test_too_few_gpus_for_a_rule_stop_the_run_before_it_begins(tmp_path, given, enough):
+    folder = copy_checkout(tmp_path)
+    config = {"language_model": {"gpus": 6}}
+    (folder / "gpus.yaml").write_text(yaml.safe_dump(config))
+    target = "results/smoke/language_model/tgn-0/model.safetensors"
+    command = [target, *given, "--config", "scale=smoke", "--configfile", "gpus.yaml"]
+    run = snakemake(folder, *command)
+    assert run.returncode == 1
+    message = "language_model asks for 6 GPUs and this run may use 1"
+    # with six on paper it starts, and the first job that needs them finds none
+    assert (message in run.stderr) != enough
+    assert not (folder / target).exists()
 
 
 def memory(run):

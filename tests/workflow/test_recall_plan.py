@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 import yaml
@@ -47,18 +48,21 @@ def test_the_laptop_trains_each_arm_and_sweeps_nothing(checkout):
 def test_the_committed_rates_are_of_the_sweep_that_is_planned():
     laptop = section("laptop")
     table = (ROOT / laptop["rates"]).read_text().splitlines()[1:]
-    rows = {(arm, float(rate)) for arm, rate, *_ in (line.split(",") for line in table)}
-    assert rows == {(run["arm"], run["rate"]) for run in recall_plan.sweep(laptop).values()}
+    rows = [(a, float(rate), int(seed)) for a, rate, seed, *_ in (row.split(",") for row in table)]
+    planned = recall_plan.sweep(laptop).values()
+    assert sorted(rows) == sorted((run["arm"], run["rate"], run["seed"]) for run in planned)
 
 
-def test_the_laptop_sweeps_most_of_a_run_with_a_seed_of_its_own():
+def test_the_laptop_sweeps_half_a_run_with_several_seeds_of_its_own():
     laptop = section("laptop")
     runs, sweep = recall_plan.runs(laptop), recall_plan.sweep(laptop)
     for run in sweep.values():
         whole = runs[f"{run['arm']}-0"]["training"]
         assert run["training"] == {**whole, "steps": run["training"]["steps"]}
-        assert run["training"]["steps"] >= 0.6 * whole["steps"]
+        assert run["training"]["steps"] >= 0.5 * whole["steps"]
         assert run["seed"] > max(one["seed"] for one in runs.values())
+    swept = Counter((run["arm"], run["rate"]) for run in sweep.values())
+    assert min(swept.values()) >= 2
     for arm in ("attention", "mamba_16", "tgn", "tgn_mamba"):
         assert f"{arm}-1" in runs
 

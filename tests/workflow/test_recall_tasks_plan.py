@@ -39,9 +39,10 @@ def test_the_committed_rates_are_of_the_sweep_that_is_planned():
     laptop = section("laptop")
     for task, settings in laptop["tasks"].items():
         table = (ROOT / settings["rates"]).read_text().splitlines()[1:]
-        rows = {(arm, float(rate)) for arm, rate, *_ in (line.split(",") for line in table)}
+        lines = [line.split(",") for line in table]
+        rows = {(arm, float(rate), int(seed)) for arm, rate, seed, *_ in lines}
         swept = plan.by_task(plan.sweep(laptop), task).values()
-        assert rows == {(run["arm"], run["rate"]) for run in swept}
+        assert rows == {(run["arm"], run["rate"], run["seed"]) for run in swept}
 
 
 def test_the_paper_scale_has_the_published_sizes(checkout):

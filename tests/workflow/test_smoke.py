@@ -13,7 +13,8 @@ from running import ROOT, copy_checkout, snakemake
 from safetensors.numpy import load_file
 
 FIGURES = (
-    "fig1", "fig5", "fig8", "fig14", "fig21", "fig22", "recall_tasks", "bridge", "scaling",
+    "fig1", "fig5", "fig8", "fig14", "fig21", "fig22", "gravity", "recall_tasks", "bridge",
+    "scaling", "constraints",
 )  # fmt: skip
 
 
@@ -25,13 +26,16 @@ def test_every_promised_file_is_there(smoke_run):
     figures = [*FIGURES, *(f"manuscript/figure{number}" for number in range(1, 6))]
     names = [f"{figure}.{suffix}" for figure in figures for suffix in ("pdf", "png")]
     names += [f"{figure}/verdicts.html" for figure in FIGURES]
+    names += ["gravity/coords.html", "gravity/summary.md"]
     for name in [*names, "claims.json", "claims.md", "claims.html"]:
         assert (results(smoke_run) / name).stat().st_size > 500, name
     assert (results(smoke_run) / "fig8.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize(
-    "name", [f"{figure}/statistics" for figure in FIGURES] + ["fig21/timings", "fig22/timings"]
+    "name",
+    [f"{figure}/statistics" for figure in FIGURES]
+    + ["fig21/timings", "fig22/timings", "gravity/timings"],
 )
 def test_statistics_follow_the_contract(smoke_run, name):
     text = (results(smoke_run) / f"{name}.json").read_text()

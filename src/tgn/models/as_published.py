@@ -131,6 +131,8 @@ class Block(nn.Module):
 class PublishedDecoder(Positioned):
     """The published stack; it is called as :class:`tgn.models.decoder.Decoder` is."""
 
+    bias: nn.Parameter | None
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -141,6 +143,7 @@ class PublishedDecoder(Positioned):
         self.norm = nn.LayerNorm(config.width)
         bound = config.width**-0.5  # of an nn.Linear's weight, which the embedding is tied to
         nn.init.uniform_(self.embedding.weight, -bound, bound)
+        self.register_parameter("bias", None)  # of the head: the gravity project's Transformer's
 
     def forward(
         self,
@@ -161,7 +164,8 @@ class PublishedDecoder(Positioned):
         blocks = None if cache is None else cache["blocks"]
         checkpointing = self.training and self.gradient_checkpointing
         x, gates = run_blocks(self.blocks, x, blocks, hard, checkpointing)
-        return output(self.norm(x), self.embedding.weight, targets, gates)
+        x, weight = with_bias(self.norm(x), self.embedding.weight, self.bias)
+        return output(x, weight, targets, gates)
 
 
 def make_mixer(config: ModelConfig) -> nn.Module:
@@ -169,6 +173,14 @@ def make_mixer(config: ModelConfig) -> nn.Module:
     if config.mixer == "gated":
         return Gated(BareGRU(config), Attention(config), Gate(config.width))
     return BareGRU(config) if config.mixer == "gru" else Attention(config)
+
+
+def with_bias(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Inputs and weight of a head with its bias as one more channel; cross-entropy knows none."""
+    if bias is None:
+        return x, weight
+    ones = x.new_ones(*x.shape[:-1], 1)
+    return torch.cat([x, ones], dim=-1), torch.cat([weight, bias[:, None]], dim=1)
 
 
 class GravityBlock(nn.Module):
@@ -179,6 +191,12 @@ class GravityBlock(nn.Module):
     or, for ``soft``, multiplied by max(0, 1 - d2 / R^2), which moves it up, since it is negative.
     One R a layer; a hard one has no gradient. Coordinates go on as LayerNorm(z + W attention's
     output).
+
+    Attributes
+    ----------
+    moved_by : str
+        What W maps: what was ``drawn`` by attention; in older versions the ``hidden`` state before
+        it, or the ``coordinates`` themselves. See :mod:`tgn.models.published_checkpoints`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -187,6 +205,7 @@ class GravityBlock(nn.Module):
         self.heads, self.axes, self.context = config.heads, config.head_coordinates, config.context
         self.channels = width // config.heads
         self.mass, self.cutoff = config.mass, config.cutoff
+        self.moved_by = "drawn"
         self.mixer_norm = nn.LayerNorm(width)
         self.place = nn.Linear(coordinates, config.heads * config.head_coordinates)
         self.value = nn.Linear(width, width)
@@ -217,7 +236,8 @@ class GravityBlock(nn.Module):
             values = values * kept[..., -1:].to(values.dtype)
         drawn = F.dropout(a, self.dropout, self.training) @ values
         drawn = self.out(drawn.transpose(1, 2).flatten(2))
-        z = self.coordinate_norm(z + self.drift(drawn))
+        mover = {"drawn": drawn, "hidden": y, "coordinates": z}[self.moved_by]
+        z = self.coordinate_norm(z + self.drift(mover))
         x = x + drawn
         inner = F.dropout(F.gelu(self.up(self.mlp_norm(x))), self.dropout, self.training)
         return x + F.dropout(self.down(inner), self.dropout, self.training), z
@@ -264,6 +284,7 @@ class PublishedGravity(Positioned):
     """
 
     priced = "repulsion"
+    head: nn.Parameter | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -275,6 +296,7 @@ class PublishedGravity(Positioned):
         self.blocks = nn.ModuleList(GravityBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+        self.register_parameter("head", None)  # its weight, which older versions have untied
 
     def forward(
         self,
@@ -300,10 +322,8 @@ class PublishedGravity(Positioned):
                 x, z = checkpoint(block, x, z, masses, use_reentrant=False)
             else:
                 x, z = block(x, z, masses, kept)
-        x = self.norm(x)
-        # The head's bias as one more channel: the shared cross-entropy knows none.
-        weight = torch.cat([self.embedding.weight, self.bias[:, None]], dim=1)
-        result = output(torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=-1), weight, targets, None)
+        weight = self.embedding.weight if self.head is None else self.head
+        result = output(*with_bias(self.norm(x), weight, self.bias), targets, None)
         return result._replace(repulsion=repulsion(z, masses)[None]) if self.training else result
 
 

@@ -8,21 +8,15 @@ place of one on the scores; distances by products, centred on the first token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
-from tgn.kernels import gravity as kernels
 from tgn.models.attention import Cache, append
+from tgn.models.attraction import attract, weights
 from tgn.models.config import ModelConfig
 from tgn.models.decoder import MLP, Output, Positioned, norm, output
 from tgn.models.hard_attention import HardGate
@@ -32,195 +26,6 @@ from tgn.models.recurrent import ShortConvolution
 STRENGTH, SOFTENING, RADIUS, MASS = 4.0, 1.0, 4.0, 1.0
 WAVELENGTH = 10_000.0  # the longest of the starting places, in tokens
 PROBED = 64  # tokens among which repulsion is measured
-
-ROWS = 64  # of a tile
-ITEMS = 8  # whose tiles are worked on together
-LANES = 16
-
-
-def attract(
-    places: Tensor,
-    values: Tensor,
-    masses: Tensor,
-    gamma: Tensor,
-    epsilon: Tensor,
-    radius2: Tensor,
-    beta: Tensor,
-    window: str = "soft",
-) -> Tensor:
-    """Causal gravity attention of T tokens, each on itself and all before.
-
-    The weight of token j for token i is proportional to ``w(d2) exp(gamma m_j / (d2 + epsilon))``,
-    with d2 the squared distance of their places; to its own exponent beta is added.
-
-    Parameters
-    ----------
-    places : tensor, shape (B, H, T, k)
-    values : tensor, shape (B, H, T, d)
-    masses : tensor, shape (B, T)
-        Positive.
-    gamma, epsilon, radius2, beta : tensor, shape (H,)
-        Strength, squared softening length, squared radius, and bias to oneself.
-    window : str
-        w: ``none``, ``soft`` (1 - d2 / radius2 inside, 0 outside) or ``hard`` (1 inside).
-
-    Returns
-    -------
-    tensor, shape (B, H, T, d)
-        In the precision of `values`; computed in float32 or float64. On a CPU nothing of the size
-        T x T is kept.
-    """
-    batch, heads, length, _ = places.shape
-    dtype = torch.promote_types(places.dtype, torch.float32)
-    places, wide = places.to(dtype), values.to(dtype)
-    places = places - places[:, :, :1]  # distances of far-off places would lose digits
-    if places.device.type != "cpu":
-        gamma, epsilon, radius2, beta = (x.to(dtype) for x in (gamma, epsilon, radius2, beta))
-        y = flex(places, wide, masses.to(dtype), gamma, epsilon, radius2, beta, window)
-        return y.to(values.dtype)
-    short = -length % LANES
-    items = [F.pad(x, (0, 0, 0, short)).flatten(0, 1).contiguous() for x in (places, wide)]
-    heavy = F.pad(masses.to(dtype), (0, short))[:, None].expand(batch, heads, -1).flatten(0, 1)
-    numbers = [x.to(dtype).expand(batch, heads).flatten() for x in (gamma, epsilon, radius2, beta)]
-    y = _Attract.apply(*items, heavy.contiguous(), *numbers, kernels.WINDOWS.index(window))
-    return y.unflatten(0, (batch, heads))[:, :, :length].to(values.dtype)
-
-
-def weights(
-    places: Tensor,
-    masses: Tensor,
-    gamma: Tensor,
-    epsilon: Tensor,
-    radius2: Tensor,
-    beta: Tensor,
-    window: str = "soft",
-    last: int | None = None,
-) -> Tensor:
-    """The weights of :func:`attract` by their definition, (B, H, n, T), of the last n tokens.
-
-    For a few tokens that are decoded, for looking at, and for tests.
-    """
-    length = places.shape[2]
-    n = length if last is None else last
-    here, tokens = length - n, torch.arange(length, device=places.device)
-    own = tokens == tokens[here:, None]
-    gamma, epsilon, radius2, beta = (x[:, None, None] for x in (gamma, epsilon, radius2, beta))
-    d2 = (places[:, :, here:, None] - places[:, :, None]).square().sum(-1)
-    score = gamma * masses[:, None, None] / (d2 + epsilon) + beta * own
-    score = score.masked_fill(tokens > tokens[here:, None], -torch.inf)
-    w = _window(d2, radius2, window) * score.softmax(dim=-1)
-    return w / w.sum(-1, keepdim=True)
-
-
-def _window(d2: Tensor, radius2: Tensor, window: str) -> Tensor:
-    if window == "soft":
-        return (1 - d2 / radius2).clamp(min=0)
-    return (d2 < radius2).to(d2.dtype) if window == "hard" else torch.ones_like(d2)
-
-
-def flex(
-    places: Tensor,
-    values: Tensor,
-    masses: Tensor,
-    gamma: Tensor,
-    epsilon: Tensor,
-    radius2: Tensor,
-    beta: Tensor,
-    window: str = "soft",
-) -> Tensor:
-    """:func:`attract` by torch's FlexAttention, in which d2 is one product of augmented places.
-
-    [-2 z_i, |z_i|^2, 1] . [z_j, 1, |z_j|^2] = |z_i - z_j|^2. On a GPU it is compiled.
-    """
-    norms, ones = places.square().sum(-1, keepdim=True), torch.ones_like(places[..., :1])
-    queries = torch.cat([-2 * places, norms, ones], dim=-1)
-    keys = torch.cat([places, ones, norms], dim=-1)
-
-    def score(d2: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        d2 = d2.clamp(min=0)
-        pull = gamma[h] * masses[b, j] / (d2 + epsilon[h])
-        pull = torch.where(i == j, gamma[h] * masses[b, j] / epsilon[h] + beta[h], pull)
-        seen = torch.where(i == j, torch.ones_like(d2), _window(d2, radius2[h], window))
-        return torch.where((j <= i) & (seen > 0), pull + seen.clamp(min=1e-30).log(), -torch.inf)
-
-    run = torch.compile(flex_attention) if places.is_cuda else flex_attention
-    return run(queries, keys, values, score_mod=score, scale=1.0)
-
-
-class _Attract(torch.autograd.Function):
-    """`attract` of items (sequences' heads), whose length is a multiple of 16."""
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        z, v, masses, *numbers, window = arguments
-        norms = z.square().sum(-1)
-        out, log_sum = torch.empty_like(v), torch.empty_like(masses)
-        for part, first, last, run in _tiles(z):
-            tile = z[part, first:last] @ z[part, :last].mT
-            sums = torch.empty_like(tile[..., 0])
-            own = [x[part] for x in numbers]
-            run(kernels.weigh, window, tile, *(x[part, :last] for x in (norms, masses)), *own, sums)
-            log_sum[part, first:last] = sums
-            torch.bmm(tile, v[part, :last], out=out[part, first:last])
-        ctx.save_for_backward(z, v, masses, *numbers, norms, out, log_sum)
-        ctx.window = window
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        z, v, masses, *numbers, norms, out, log_sum = ctx.saved_tensors
-        dout = gradients[0].contiguous()
-        along = torch.linalg.vecdot(dout, out)
-        dz, dv, d_masses, total = (torch.zeros_like(x) for x in (z, v, masses, masses))
-        d_numbers = [torch.zeros_like(x) for x in numbers]
-        for part, first, last, run in _tiles(z):
-            tile = z[part, first:last] @ z[part, :last].mT
-            slopes = dout[part, first:last] @ v[part, :last].mT
-            into, dm = (torch.zeros_like(masses[part, :last]) for _ in range(2))
-            run(
-                kernels.differentiate,
-                ctx.window,
-                tile,
-                slopes,
-                *(x[part, :last] for x in (norms, masses)),
-                *(x[part] for x in numbers),
-                *(x[part, first:last] for x in (log_sum, along)),
-                into,
-                dm,
-                *(x[part] for x in d_numbers),
-            )
-            dv[part, :last].baddbmm_(tile.mT, dout[part, first:last])
-            dz[part, first:last].baddbmm_(slopes, z[part, :last], alpha=-2)
-            dz[part, :last].baddbmm_(slopes.mT, z[part, first:last], alpha=-2)
-            into[:, first:last] += slopes.sum(-1)
-            total[part, :last] += into
-            d_masses[part, :last] += dm
-        dz += 2 * total[..., None] * z
-        return dz, dv, d_masses, *d_numbers, None
-
-
-def _tiles(z: Tensor) -> Iterator[tuple[slice, int, int, Callable[..., None]]]:
-    """Items, first and last row of every tile, and what runs a kernel on it, in threads."""
-    items, length, _ = z.shape
-    threads = min(torch.get_num_threads(), ITEMS)
-    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
-
-        def run(kernel: Callable[..., None], window: int, *tensors: Tensor) -> None:
-            arrays = [x.contiguous().detach().numpy() for x in tensors]
-            count = len(arrays[0])
-            if pool is None:
-                kernel(0, count, window, *arrays)
-                return
-            bounds = [count * k // threads for k in range(threads + 1)]
-            calls = [pool.submit(kernel, *pair, window, *arrays) for pair in pairwise(bounds)]
-            for call in calls:
-                call.result()
-
-        for item in range(0, items, ITEMS):
-            for first in range(0, length, ROWS):
-                part = slice(item, min(items, item + ITEMS))
-                yield part, first, min(length, first + ROWS), run
 
 
 class Gravity(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ STEP = 8  # of the widths of MLPs
 TOLERANCE = 0.02
 
 
+@cache
 def parameters(config: ModelConfig) -> int:
     """Number of parameters; a tied head counts once. Nothing is allocated."""
     with torch.device("meta"):

@@ -134,7 +134,7 @@ def page(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
     rows: Any = figure.subfigures(3, 1, height_ratios=[1, 1.15, 1.1])
     top, top_keys = rows[0].subplots(2, 4, height_ratios=[1, 0.3], width_ratios=[1, 0.9, 1.1, 1])
     middle, middle_keys = rows[1].subplots(2, 5, height_ratios=[1, 0.55])
-    left, maps, right = rows[2].subfigures(1, 3, width_ratios=[2, 1.9, 1])
+    left, maps, right = rows[2].subfigures(1, 3, width_ratios=[2.2, 1.45, 1.25])
     (growth, information), left_keys = left.subplots(2, 2, height_ratios=[1, 0.42])
     dimension, right_key = right.subplots(2, 1, height_ratios=[1, 0.42])
     keys = [*top_keys, *middle_keys, *left_keys, right_key]
@@ -440,16 +440,19 @@ def maps_panel(figure: Any, maps: pd.DataFrame) -> Axes:
     """One head at three temperatures; returns the first of its axes."""
     temperatures = np.sort(maps["temperature"].unique())
     layer, head = maps.iloc[0][["layer", "head"]]
-    panels = figure.subplots(1, len(temperatures), sharey=True, squeeze=False)[0]
+    cells = figure.subplots(2, (len(temperatures) + 2) // 2, sharex=True, sharey=True).ravel()
+    panels = cells[: len(temperatures)]
     for axes, temperature in zip(panels, temperatures, strict=True):
         image = maps[maps["temperature"] == temperature].pivot(
             index="query", columns="key", values="weight"
         )
         mesh = axes.imshow(image.to_numpy(), norm=PowerNorm(0.4, 0, 1), cmap="viridis")
-        axes.set(title=f"temperature {temperature:.2g}", xlabel="key")
+        axes.set(title=f"temperature {temperature:.2g}", xlabel="key", ylabel="query")
         axes.grid(False)
-    panels[0].set_ylabel(f"query (block {layer:g}, head {head:g})")
-    figure.colorbar(mesh, ax=panels, label="attention weight", location="bottom", shrink=0.5)
+    for axes in cells[len(temperatures) :]:
+        axes.axis("off")
+    bar = cells[len(temperatures)].inset_axes((0, 0.05, 0.08, 0.9))
+    figure.colorbar(mesh, cax=bar, label=f"attention weight (block {layer:g}, head {head:g})")
     return panels[0]
 
 

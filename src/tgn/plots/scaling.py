@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,10 +37,17 @@ GAUSSIAN = Look("Gaussian levels", GREY)
 FREEZING = Look(r"freezing, $\sigma/\sqrt{2\,\ln N}$", BLACK, ":")
 KINDS = (("self_attention.query", BLUE), ("ffn.intermediate", GREEN))  # of which spectra are drawn
 QUANTUM = (0.3, 0.7)  # the range of exponents called quantum-like
+FLAT = -0.5  # excess kurtosis below which entries are nearer to a uniform law than to a normal one
+ON_WHITE = {
+    "frameon": True,
+    "edgecolor": "none",
+    "borderpad": 0,
+    "handlelength": 1.4,
+}  # of a key over a line
 EXPONENTS = (
     ("exponent", Look("peak, trained", BLUE)),
     ("exponent_untrained", Look("peak, untrained", ORANGE)),
-    ("exponent_gaussian", Look("peak, Gaussian levels", GREY)),
+    ("exponent_gaussian", Look("peak, Gaussian", GREY)),
     ("exponent_sigma", Look(r"$\sigma$", BLACK)),
     ("exponent_over_sigma", Look(r"peak / $\sigma$", BLUE)),
     ("exponent_over_freezing", Look("peak / freezing", BLUE)),
@@ -129,10 +137,10 @@ def page(
     level_panel(entropy, bands, "entropy", frozen)
     renyi = bands[(bands["quantity"] == "renyi_2") & (bands["weights"] == "trained")]
     entropy.plot(
-        renyi["t"], renyi["value"], color=BLUE, linestyle="--", label="trained, Rényi of order 2"
+        renyi["t"], renyi["value"], color=BLUE, linestyle="--", label="trained, Rényi order 2"
     )
     entropy.set(title="entropy", ylabel=r"$S / \ln N$", ylim=(0, 1.02))
-    entropy.legend(loc="lower right")
+    entropy.legend(loc="upper left", **ON_WHITE)
     size_panel(size, models)
     exponent_panel(exponents, records)
     lowest_panel(lowest, matrices, shown, label)
@@ -144,7 +152,7 @@ def page(
         title="information in a level about the temperature", yscale="log",
         ylabel=r"Fisher information $C/T^2$ ($\sigma^{-2}$)", ylim=(1e-4, 2e3),
     )  # fmt: skip
-    fisher.legend(loc="lower left")
+    fisher.legend(loc="upper right")
     for letter, axes in zip("abcdefghi", grid.ravel(), strict=True):
         panel_letter(axes, letter)
     return figure
@@ -161,7 +169,7 @@ def heat_panel(axes: Axes, bands: pd.DataFrame, curves: pd.DataFrame, frozen: fl
             label=None if number else f"trained, the matrices of layer {layer + 1}",
         )  # fmt: skip
     axes.set(title="specific heat", ylabel="$C$ ($k_B$)", ylim=(0, None))
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", **ON_WHITE)
     low, high = axes.get_ylim()
     axes.set_ylim(low, 1.25 * high)  # room for the key
 
@@ -204,11 +212,11 @@ def size_panel(axes: Axes, models: pd.DataFrame) -> None:
     rows = models[models["weights"] == "trained"]
     axes.plot(
         rows["parameters"], rows["gaussian_temperature"], color=GREY, marker="x",
-        linestyle="none", label="peak, Gaussian levels of the trained σ",
+        linestyle="none", label="peak, Gaussian levels, σ as trained",
     )  # fmt: skip
     axes.plot(
         rows["parameters"], rows["freezing_temperature"], color=BLACK, linestyle="none",
-        marker="_", markersize=9, label=f"{FREEZING.label} of the trained σ",
+        marker="_", markersize=9, label=f"{FREEZING.label}, σ as trained",
     )  # fmt: skip
     axes.set(
         title="temperature of the peak against size", xscale="log", yscale="log",
@@ -216,7 +224,8 @@ def size_panel(axes: Axes, models: pd.DataFrame) -> None:
     )  # fmt: skip
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.45)  # room for the key
-    axes.legend(loc="upper left")
+    handles, labels = axes.get_legend_handles_labels()  # lines, then what has error bars
+    axes.legend(handles[2:] + handles[:2], labels[2:] + labels[:2], loc="upper left")
 
 
 def exponent_panel(axes: Axes, records: Sequence[Statistic]) -> None:
@@ -225,8 +234,7 @@ def exponent_panel(axes: Axes, records: Sequence[Statistic]) -> None:
     differences(axes, rows)
     axes.axvspan(*QUANTUM, color=PURPLE, alpha=0.12, linewidth=0)
     axes.annotate(
-        "“quantum-like”", (np.mean(QUANTUM), -len(rows) + 0.5), ha="center", fontsize=7,
-        color=PURPLE,
+        "called “quantum-like”", (np.mean(QUANTUM), 0.45), ha="center", va="top", fontsize=7.5,
     )  # fmt: skip
     axes.set(title="exponent over the parameters", xlabel="exponent")
 
@@ -234,14 +242,16 @@ def exponent_panel(axes: Axes, records: Sequence[Statistic]) -> None:
 def lowest_panel(axes: Axes, matrices: pd.DataFrame, shown: str, label: str) -> None:
     """The peak of each matrix against what its one lowest entry lets expect."""
     trained = matrices[(matrices["weights"] == "trained") & ~matrices["at_edge"]]
-    for name, rows, color in (
-        ("other models", trained[trained["model"] != shown], GREY),
-        (label, trained[trained["model"] == shown], BLUE),
+    flat = trained["kurtosis"] < FLAT
+    others = trained["model"] != shown
+    for name, rows, look in (
+        ("other models", trained[others & ~flat], {"color": GREY}),
+        (label, trained[~others & ~flat], {"color": BLUE}),
+        ("nearly uniform entries", trained[flat], {"color": RED, "marker": "x"}),
     ):
-        axes.plot(
-            rows["isolated_temperature"], rows["critical_temperature"], linestyle="none",
-            marker="o", markersize=3, alpha=0.6, markeredgewidth=0, color=color, label=name,
-        )  # fmt: skip
+        points: dict[str, Any] = {"marker": "o", "markersize": 3, "alpha": 0.6, **look}
+        x, y = rows["isolated_temperature"], rows["critical_temperature"]
+        axes.plot(x, y, linestyle="none", label=name, **points)
     ends = trained["isolated_temperature"].agg(["min", "max"])
     axes.plot(ends, ends, color=BLACK, linewidth=0.8, label="equal")
     axes.set(

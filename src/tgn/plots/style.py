@@ -76,6 +76,7 @@ def differences(axes: Axes, rows: Sequence[tuple[Statistic, Look]]) -> None:
         axes.annotate(
             f"{record.value:+.3f}", (record.value, -place), xytext=(0, 6),
             textcoords="offset points", ha="center", fontsize=7,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # over the line at zero
         )  # fmt: skip
     axes.axvline(0, color=BLACK, linewidth=0.8)
     axes.set_yticks([-place for place in range(len(rows))], [look.label for _, look in rows])

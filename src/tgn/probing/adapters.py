@@ -167,6 +167,14 @@ def _fused_by_head(attention: nn.Module, heads: Heads) -> dict[str, torch.Tensor
     return {"q": q, "k": k, "v": v, "o": o}
 
 
+def _fused_multi_query(attention: nn.Module, heads: Heads) -> dict[str, torch.Tensor]:
+    """One matrix of all queries, then one key and one value that all heads share (Falcon-7B)."""
+    fused = _weight(attention, "query_key_value").unflatten(0, (heads.query + 2, heads.width))
+    q, k, v = fused.split((heads.query, 1, 1))
+    o = _weight(attention, "dense").unflatten(1, (heads.query, heads.width))
+    return {"q": q, "k": k, "v": v, "o": o}
+
+
 def _mlp(intermediate: str, output: str, gate: str | None = None) -> Callable[[Any], Paths]:
     paths: dict[Matrix, str] = {"intermediate": intermediate, "output": output}
     if gate is not None:
@@ -188,6 +196,16 @@ def _heads(config: Any) -> Heads:
         key_value=getattr(config, "num_key_value_heads", None) or query,
         width=getattr(config, "head_dim", None) or config.hidden_size // query,
     )
+
+
+def _falcon_heads(config: Any) -> Heads:
+    if config.new_decoder_architecture or not (config.multi_query and config.parallel_attn):
+        raise ValueError(
+            "falcon: of its layouts only the one of Falcon-7B is known (multi_query and"
+            " parallel_attn, not new_decoder_architecture)"
+        )
+    query = config.num_attention_heads
+    return Heads(query, 1, config.hidden_size // query)
 
 
 def _bart_heads(side: str) -> Callable[[Any], Heads]:
@@ -260,6 +278,19 @@ FAMILIES = (
         mlp_output="mlp",
         mlp=_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
         projections=_fused_by_head,
+    ),
+    Family(
+        model_types=("falcon",),
+        blocks="h",
+        final_norm="ln_f",
+        attention="self_attention",
+        attention_norm="input_layernorm",
+        mlp_norm="input_layernorm",
+        mlp_output="mlp",
+        mlp=_mlp("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+        projections=_fused_multi_query,
+        parallel=lambda config: True,
+        heads=_falcon_heads,
     ),
     Family(
         model_types=("llama", "mistral", "qwen2", "gemma"),
@@ -401,6 +432,7 @@ def adapt_stacks(model: PreTrainedModel) -> dict[str, Adapter]:
 
 
 def _described(model: PreTrainedModel, family: Family) -> Adapter:
+    heads = family.heads(model.config)  # first: it may refuse the model
     body = model.base_model
     blocks = tuple(
         Block(
@@ -415,7 +447,6 @@ def _described(model: PreTrainedModel, family: Family) -> Adapter:
         )
         for block in body.get_submodule(family.blocks).children()
     )
-    heads = family.heads(model.config)
     return Adapter(model, body, family, heads, blocks, _final_norm(body, family))
 
 

@@ -8,6 +8,7 @@ much information, and never more than ln N of it is seen.
 from __future__ import annotations
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
@@ -89,8 +90,22 @@ def _components(fit: NDArray, read: NDArray, count: int) -> tuple[NDArray, NDArr
     mean, spread = flat.mean(axis=0), flat.std(axis=0)
     spread[spread == 0] = 1
     flat, other = (flat - mean) / spread, (other - mean) / spread
-    values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
-    rounding = values[-1] * len(values) * np.finfo(float).eps
-    kept = [at for at in range(len(values) - 1, -1, -1) if values[at] > rounding][:count]
-    axes = vectors[:, kept] / np.sqrt(values[kept])
+    axes = _whitening(flat, count)
     return flat @ axes, other @ axes
+
+
+def _whitening(points: NDArray, count: int) -> NDArray:
+    """Axes (channels, components) on which centred points are uncorrelated, of unit variance.
+
+    Only the components asked for are computed, and from the smaller of the two Gram matrices,
+    which have the same eigenvalues.
+    """
+    wide = len(points) < points.shape[1]
+    gram = (points @ points.T if wide else points.T @ points) / len(points)
+    size = len(gram)
+    values, vectors = scipy.linalg.eigh(gram, subset_by_index=(max(size - count, 0), size - 1))
+    kept = values > values[-1] * size * np.finfo(float).eps
+    values, vectors = values[kept][::-1], vectors[:, kept][:, ::-1]
+    if wide:
+        vectors = points.T @ vectors / np.sqrt(len(points) * values)
+    return vectors / np.sqrt(values)

@@ -25,8 +25,16 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from tgn import sources
 
 
-def load_model(folder: str | Path) -> PreTrainedModel:
+def load_model(folder: str | Path, *, attention: str | None = None) -> PreTrainedModel:
     """Causal language model in fp32 and evaluation mode.
+
+    Weights that are there only as a torch file are read as tensors alone, with no code in them.
+
+    Parameters
+    ----------
+    attention
+        The library's implementation of attention, ``eager`` to see its weights: a few families
+        (Falcon) cannot be set to it later. The library's choice when None.
 
     Raises
     ------
@@ -35,16 +43,16 @@ def load_model(folder: str | Path) -> PreTrainedModel:
     """
     _require_folder(folder)
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        attn_implementation=attention,
     )
     return model.eval()
 
 
 def load_body(folder: str | Path) -> PreTrainedModel:
-    """A model of any family without its head, in fp32 and evaluation mode; see :func:`load_model`.
-
-    Weights that are there only as a torch file are read as tensors alone, with no code in them.
-    """
+    """A model of any family without its head, else as :func:`load_model`."""
     _require_folder(folder)
     return AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
 

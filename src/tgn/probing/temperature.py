@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch.autograd import forward_ad
+from transformers import Cache
 
 from tgn import sources
 from tgn.files import write_table
@@ -331,12 +332,13 @@ def measure(
         for start in range(0, len(tokens), batch):
             ids = torch.from_numpy(tokens[start : start + batch]).to(device)
             with recorded(adapter) as states, _informed(adapter) as information:
-                logits = adapter.model(ids, use_cache=False).logits
+                output = adapter.model(ids, use_cache=True)
             parts = [
-                _losses(logits, ids, len(adapter.blocks)),
+                _losses(output.logits, ids, len(adapter.blocks)),
                 _channels(information, tokens.shape[1]),
             ]
-            del logits
+            cache = output.past_key_values
+            del output  # the logits are large
             for layer in kept:
                 state = states[layer].float().cpu().numpy()
                 parts.append(_ranks(state, layer, outlier_channels, rng))
@@ -344,7 +346,7 @@ def measure(
             if start < nudged:
                 count = min(nudged - start, len(ids))
                 half = ids[:count, : ids.shape[1] // 2]  # derivatives cost more than states
-                parts.append(_growth(adapter, half, list(kept), seed=seed + start))
+                parts.append(_growth(adapter, half, cache, list(kept), seed=seed + start))
             joined = pd.concat(parts, ignore_index=True)
             rows.append(joined.assign(passage=joined["passage"] + start))
     whole = {layer: np.concatenate(parts) for layer, parts in kept.items()}
@@ -367,8 +369,9 @@ def _long(values: NDArray, quantity: str, layers: Sequence[int]) -> pd.DataFrame
 
 def _losses(logits: torch.Tensor, ids: torch.Tensor, layer: int) -> pd.DataFrame:
     losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), ids[:, 1:], reduction="none"
+        logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
     )
+    losses = losses.unflatten(0, (len(ids), -1))
     return _long(losses.mean(dim=1, keepdim=True).cpu().numpy(), "loss", [layer])
 
 
@@ -424,29 +427,33 @@ def _channels(found: Sequence[tuple[torch.Tensor, torch.Tensor]], length: int) -
 
 
 def _growth(
-    adapter: Adapter, ids: torch.Tensor, layers: Sequence[int], *, seed: int
+    adapter: Adapter, ids: torch.Tensor, cache: Cache, layers: Sequence[int], *, seed: int
 ) -> pd.DataFrame:
     """How an infinitesimal change of the token in the middle grows with depth.
 
     The change is of random direction, the same at every temperature, and carried along by forward
     differentiation: a finite one would saturate where growth is fast and drown in rounding where
-    it is slow. Relative sizes are of the states from that token on, which alone it can reach.
+    it is slow. Relative sizes are of the states from that token on, which alone it can reach: those
+    before it are taken from ``cache``, what the network remembers of these and maybe more tokens
+    (which is cut to what is needed).
     """
     middle = ids.shape[1] // 2
+    cache.batch_select_indices(torch.arange(len(ids)))
+    cache.crop(middle - cache.get_seq_length())
     generator = torch.Generator().manual_seed(seed)
 
     def nudge(module: torch.nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
         change = torch.zeros_like(output)
-        change[:, middle] = torch.randn(output[:, middle].shape, generator=generator).to(output)
+        change[:, 0] = torch.randn(output[:, 0].shape, generator=generator).to(output)
         return forward_ad.make_dual(output, change)
 
     sizes, relative, spread = [], [], []
     handle = adapter.model.get_input_embeddings().register_forward_hook(nudge)
     try:
         with torch.no_grad(), forward_ad.dual_level(), recorded(adapter) as states:
-            adapter.body(ids, use_cache=False)
+            adapter.body(ids[:, middle:], past_key_values=cache)
             for layer in layers:
-                state, change = (part[:, middle:].double() for part in _dual(states[layer]))
+                state, change = (part.double() for part in _dual(states[layer]))
                 square = change.square().sum(dim=(1, 2))
                 sizes.append(square.log() / 2)
                 relative.append(sizes[-1] - state.square().sum(dim=(1, 2)).log() / 2)

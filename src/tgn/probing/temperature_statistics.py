@@ -9,6 +9,7 @@ Temperatures enter as x = ln T, ranks as logarithms.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,8 +142,11 @@ def by_temperature(
 
 def _units(rows: pd.DataFrame, axis: str) -> NDArray:
     """Values (units, axis): passages, or draws where there are several."""
-    values = rows.pivot(index="passage", columns=axis, values="value").to_numpy()
-    return by_draw(values, rows.groupby("passage")["draw"].first().to_numpy())
+    return _by_unit(rows, rows.pivot(index="passage", columns=axis, values="value"))
+
+
+def _by_unit(rows: pd.DataFrame, values: pd.DataFrame) -> NDArray:
+    return by_draw(values.to_numpy(), rows.groupby("passage")["draw"].first().to_numpy())
 
 
 def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
@@ -153,33 +157,32 @@ def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataF
     pandas.DataFrame
         Columns model, arm, definition, quantity, layer, temperature, value, ci_low, ci_high, n.
     """
-    keys = ["model", "arm", "definition", "quantity", "layer"]
     parts = []
-    for labels, rows in measured.groupby(keys, sort=False):
-        part = _banded(rows, "temperature", resamples, seed)
-        parts.append(part.assign(**dict(zip(keys, labels, strict=True))))
-        if labels[3] == "loss":
-            exponential = part.assign(**np.exp(part[["value", "ci_low", "ci_high"]]))
-            named = {**dict(zip(keys, labels, strict=True)), "quantity": "perplexity"}
-            parts.append(exponential.assign(**named))
-    return pd.concat(parts, ignore_index=True)
+    for (model, arm, quantity), rows in measured.groupby(["model", "arm", "quantity"], sort=False):
+        part = _banded(rows, ["definition", "layer", "temperature"], resamples, seed)
+        parts.append(part.assign(model=model, arm=arm, quantity=quantity))
+    bands = pd.concat(parts, ignore_index=True)
+    losses = bands[bands["quantity"] == "loss"].assign(quantity="perplexity")
+    exponential = losses.assign(**np.exp(losses[["value", "ci_low", "ci_high"]]))
+    return pd.concat([bands, exponential], ignore_index=True)
 
 
-def _banded(rows: pd.DataFrame, axis: str, resamples: int, seed: int) -> pd.DataFrame:
-    units = _units(rows, axis)
+def _banded(rows: pd.DataFrame, keys: Sequence[str], resamples: int, seed: int) -> pd.DataFrame:
+    """Mean and band at every combination of keys that occurs, all from the same resamples."""
+    values = rows.pivot(index="passage", columns=keys, values="value")
+    units = _by_unit(rows, values)
     band = bootstrap_band(units, rng=np.random.default_rng([seed, 4]), resamples=resamples)
     columns = {"value": band.value, "ci_low": band.low, "ci_high": band.high, "n": len(units)}
-    return pd.DataFrame({axis: np.sort(rows[axis].unique()), **columns})
+    return values.columns.to_frame(index=False).assign(**columns)
 
 
 def correlation_table(pairs: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
     """Two-point functions with their bands, and their mean over all pairs as ``null``."""
-    keys = ["model", "arm", "temperature"]
     parts = []
-    for labels, rows in pairs.groupby(keys, sort=False):
-        part = _banded(rows, "distance", resamples, seed)
-        part["null"] = rows["null"].mean()
-        parts.append(part.assign(**dict(zip(keys, labels, strict=True))))
+    for (model, arm), rows in pairs.groupby(["model", "arm"], sort=False):
+        part = _banded(rows, ["temperature", "distance"], resamples, seed)
+        part["null"] = part["temperature"].map(rows.groupby("temperature")["null"].mean())
+        parts.append(part.assign(model=model, arm=arm))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -330,8 +333,14 @@ def fit_table(measured: pd.DataFrame) -> pd.DataFrame:
 
 def smoothed(curve: NDArray, derivative: int = 0) -> NDArray:
     """Cubic Savitzky-Golay smoothing over seven points (of few points: all), or a derivative."""
-    window = min(7, len(curve) - 1 + len(curve) % 2)
-    return savgol_filter(curve, window, min(3, window - 1), deriv=derivative)
+    return _smoother(len(curve), derivative) @ curve
+
+
+@cache
+def _smoother(points: int, derivative: int) -> NDArray:
+    """The smoothing as a matrix, which many resamples share."""
+    window = min(7, points - 1 + points % 2)
+    return savgol_filter(np.eye(points), window, min(3, window - 1), deriv=derivative, axis=0)
 
 
 def top(x: NDArray, curve: NDArray) -> float:

@@ -1,4 +1,8 @@
-"""Texts as token ids: byte-level BPE, one file of ids a split, and the way back.
+"""Texts as token ids, one file of ids a split, and the way back.
+
+Three tokenizers, all of the `tokenizers` library and all lossless, whatever the text: byte-level
+BPE, learned (:func:`train_bpe`) or taken from a source (:func:`pretrained_tokenizer`), among them
+GPT-2's, which tiktoken calls ``gpt2``; and characters (:func:`character_tokenizer`).
 
 A tokenised text is a folder:
 
@@ -30,9 +34,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tgn import sources
 from tgn.files import replacing, write_json, write_table
 from tgn.progress import bar
-from tgn.text.corpora import matching
 from tgn.text.splits import SPLITS, read_split
 
 END = "<|endoftext|>"
@@ -68,6 +72,52 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> Tokenizer:
             f"the texts yield only {size} of {vocabulary} tokens: lower `vocabulary` or take a "
             "larger corpus"
         )
+    return _literal(tokenizer)
+
+
+def character_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """A token for each character of the texts; any other character becomes the bytes of its UTF-8.
+
+    >>> tokenizer = character_tokenizer(["to be"])
+    >>> len(encode(tokenizer, "be to")), len(encode(tokenizer, "bé"))
+    (5, 3)
+    """
+    known = sorted(set[str]().union(*texts))
+    names = [END, *(f"<0x{byte:02X}>" for byte in range(256)), *known]
+    vocabulary = {name: token for token, name in enumerate(names)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([END])
+    return _literal(tokenizer)
+
+
+def pretrained_tokenizer(receipt: str | Path) -> Tokenizer:
+    """The tokenizer of a source: its ``tokenizer.json``, or GPT-2's two files.
+
+    Those are ``encoder.json`` and ``vocab.bpe``, from which tiktoken makes its encoding ``gpt2``;
+    the ids are the same.
+
+    Raises
+    ------
+    ValueError
+        If the source has neither, or they are no tokenizer.
+    """
+    listed = {Path(name).name: path for name, path in sources.read_receipt(receipt).items()}
+    if "tokenizer.json" in listed:
+        return load_tokenizer(listed["tokenizer.json"])
+    if not {"encoder.json", "vocab.bpe"} <= listed.keys():
+        raise ValueError(
+            f"{receipt} lists no tokenizer (tokenizer.json, or encoder.json with vocab.bpe); it "
+            f"lists {', '.join(sorted(listed))}"
+        )
+    try:
+        ranks = models.BPE.from_file(str(listed["encoder.json"]), str(listed["vocab.bpe"]))
+    except Exception as error:  # the library raises no narrower kind
+        raise ValueError(f"the tokenizer of {receipt} cannot be read: {error}") from error
+    tokenizer = Tokenizer(ranks)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END])
     return _literal(tokenizer)
 
 
@@ -119,6 +169,22 @@ def encode_documents(tokenizer: Tokenizer, texts: Iterable[str]) -> NDArray[np.u
     """
     pieces = [ids for _, ids in _encoded(tokenizer, texts)]
     return np.concatenate([np.empty(0, _id_type(tokenizer)), *pieces])
+
+
+def stream(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """The text of token ids in pieces, each as soon as its characters are whole.
+
+    A character may be spread over several tokens. Of ids that encode a text, the pieces together
+    are what :func:`decode` makes of all.
+    """
+    held: list[int] = []
+    for token in ids:
+        held.append(token)
+        if not (piece := decode(tokenizer, held)).endswith("\N{REPLACEMENT CHARACTER}"):
+            yield piece
+            held.clear()
+    if held:
+        yield decode(tokenizer, held)
 
 
 def decode(tokenizer: Tokenizer, ids: ArrayLike) -> str:
@@ -186,7 +252,7 @@ def prepare(
     documents: str | Path,
     counts: str | Path,
     vocabulary: int | None = None,
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | str | None = None,
     pretrained: str | Path | None = None,
 ) -> None:
     """Tokenise a corpus and write the folder described above.
@@ -194,39 +260,40 @@ def prepare(
     Parameters
     ----------
     corpus, files
-        As :func:`tgn.text.splits.read_split`: a document table, or the receipt of a text that has
-        splits and the pattern of each split's files.
+        As :func:`tgn.text.splits.read_split`: a document table; or a receipt, with the pattern of
+        each split's files, or of a plain text's that is cut by position.
     train, validation, test, tokenizer, documents, counts
         Files to write, each whole or not at all.
     vocabulary
         Size of the BPE to train, on the train split alone.
     pretrained
-        Instead: receipt of a source whose ``tokenizer.json`` is taken.
+        Instead: receipt of a source whose tokenizer is taken. Without either, characters are the
+        tokens, those of the train split.
 
     Raises
     ------
     ValueError
-        If a split is empty, a file is not what it should be, or both or none of ``vocabulary``
-        and ``pretrained`` are given; and as :func:`train_bpe`.
+        If a split is empty, a file is not what it should be, or both ``vocabulary`` and
+        ``pretrained`` are given; and as :func:`train_bpe`.
     """
-    if vocabulary is not None and pretrained is None:
-        texts = bar(_texts(corpus, "train", files), desc="training BPE", unit="document")
-        bpe = train_bpe(texts, vocabulary)
-    elif vocabulary is None and pretrained is not None:
-        bpe = load_tokenizer(matching(pretrained, "tokenizer.json")[0])
-    else:
+    if vocabulary is not None and pretrained is not None:
         raise ValueError("give either `vocabulary`, to train a BPE, or `pretrained`")
+    if pretrained is not None:
+        made = pretrained_tokenizer(pretrained)
+    else:
+        texts = bar(_texts(corpus, "train", files), desc="making tokens", unit="document")
+        made = character_tokenizer(texts) if vocabulary is None else train_bpe(texts, vocabulary)
     tables = []
     for split, path in zip(SPLITS, (train, validation, test), strict=True):
         texts = bar(_texts(corpus, split, files), desc=f"tokenising {split}", unit="document")
-        ids, table = _tokenised(bpe, texts)
+        ids, table = _tokenised(made, texts)
         tables.append(table.assign(split=split))
         with replacing(path) as temporary:
             np.save(temporary, ids)
     table = pd.concat(tables, ignore_index=True)
     write_table(documents, table)
     with replacing(tokenizer) as temporary:
-        bpe.save(str(temporary))
+        made.save(str(temporary))
     sums = (
         table.drop(columns="document")
         .groupby("split")
@@ -235,11 +302,11 @@ def prepare(
     )
     write_json(
         counts,
-        sums.to_dict("index") | {"vocabulary": bpe.get_vocab_size(), "end": end_token(bpe)},
+        sums.to_dict("index") | {"vocabulary": made.get_vocab_size(), "end": end_token(made)},
     )
 
 
-def _texts(corpus: str | Path, split: str, files: Mapping[str, str] | None) -> Iterator[str]:
+def _texts(corpus: str | Path, split: str, files: Mapping[str, str] | str | None) -> Iterator[str]:
     """As :func:`read_split`, but a split without documents is an error."""
     texts = read_split(corpus, split, files)
     try:

@@ -75,6 +75,11 @@ def remove(folder: str | Path, key: str) -> None:
         Path(folder).rmdir()
 
 
+def best(folder: str | Path, key: str) -> Path:
+    """Where a run keeps the weights of its best evaluation while it is unfinished."""
+    return _place(folder, key).with_name("best.safetensors")
+
+
 def random_state() -> dict[str, Any]:
     """State of this process's global random generators: Python's, numpy's and torch's."""
     kept: Any = np.random.get_state()  # noqa: NPY002 - others may draw from it

@@ -41,6 +41,7 @@ from tgn.training.comparison import (
 from tgn.training.gate_statistics import level_statistics
 from tgn.training.plan import MEAN, REFERENCE
 
+FIGURE = "fig22"  # what ids of statistics begin with
 # Differences that the published claims, or what they leave out, ask for.
 PAIRS: tuple[Pair, ...] = (
     ("tgn_published", REFERENCE),
@@ -136,7 +137,7 @@ def summarise(
                 *loss_statistics(tested, unigram_nats(folder, "test"), **common),
                 *area_statistics(watched, **common),
                 *reach_statistics(watched, "tokens", **common),
-                *level_statistics(watched, "fig22", **chance),
+                *level_statistics(watched, FIGURE, **chance),
             )
         ],
     )
@@ -192,7 +193,9 @@ def curve_table(watched: pd.DataFrame, *, rng: np.random.Generator, resamples: i
 # --- statistics
 
 
-def unigram_statistics(folder: Path, context: int, windows: int) -> list[dict[str, Any]]:
+def unigram_statistics(
+    folder: Path, context: int, windows: int, figure: str = FIGURE
+) -> list[dict[str, Any]]:
     """What token frequencies alone would reach on the curves' windows, and their entropy."""
     nats = unigram_nats(folder, "validation")
     starts = evaluation.window_starts(len(nats), context, windows)
@@ -205,7 +208,7 @@ def unigram_statistics(folder: Path, context: int, windows: int) -> list[dict[st
     }
     return [
         {
-            "id": "fig22.unigram_loss",
+            "id": f"{figure}.unigram_loss",
             "value": float(seen.mean()),
             "n": len(starts),
             "method": "frequencies of the train split, counts raised by one, on the validation "
@@ -213,7 +216,7 @@ def unigram_statistics(folder: Path, context: int, windows: int) -> list[dict[st
             **common,
         },
         {
-            "id": "fig22.unigram_entropy",
+            "id": f"{figure}.unigram_entropy",
             "value": evaluation.unigram_entropy(train),
             "n": len(train),
             "method": "entropy of the token frequencies of the train split, as counted",
@@ -225,6 +228,8 @@ def unigram_statistics(folder: Path, context: int, windows: int) -> list[dict[st
 def loss_statistics(
     tested: pd.DataFrame,
     unigram: NDArray,
+    pairs: Sequence[Pair] = PAIRS,
+    figure: str = FIGURE,
     *,
     recipes: Mapping[str, str] | None = None,
     rng: np.random.Generator,
@@ -236,6 +241,10 @@ def loss_statistics(
     ----------
     unigram
         Nats of each token of the test split, guessed by its frequency.
+    pairs
+        Arms to compare, where both are present.
+    figure
+        That the ids begin with.
     recipes
         As in :func:`tgn.training.comparison.compare`.
     """
@@ -248,14 +257,19 @@ def loss_statistics(
         "seeds over arms trained alike",
     }
     chance: dict[str, Any] = {"recipes": recipes, "rng": rng, "resamples": resamples}
-    levels, differences = compare(losses, targets, _present(losses), **chance)
+    levels, differences = compare(losses, targets, _present(losses, pairs), **chance)
     gained, _ = compare(
         {arm: nats - frequencies[:, None] for arm, nats in losses.items()}, targets, **chance
     )
     return [
-        *_arms(levels, losses, "loss", common),
-        *_differences(differences, losses, "", common),
-        *_arms(gained, losses, "minus_unigram", {**common, "controls": ["token frequencies"]}),
+        *_arms(levels, losses, f"{figure}.{{}}_loss", common),
+        *_differences(differences, losses, f"{figure}.", common),
+        *_arms(
+            gained,
+            losses,
+            f"{figure}.{{}}_minus_unigram",
+            {**common, "controls": ["token frequencies"]},
+        ),
     ]
 
 
@@ -282,8 +296,8 @@ def area_statistics(
         "windows, and spread of seeds over arms trained alike",
     }
     return [
-        *_arms(levels, areas, "area", common),
-        *_differences(differences, areas, "area_", common),
+        *_arms(levels, areas, f"{FIGURE}.{{}}_area", common),
+        *_differences(differences, areas, f"{FIGURE}.area_", common),
     ]
 
 
@@ -320,7 +334,7 @@ def reach_statistics(
     spreads = spreads_by_arm(by_pair, recipes)
     return [
         {
-            "id": f"fig22.{arm}_log_{scale}_to_loss_minus_{REFERENCE}",
+            "id": f"{FIGURE}.{arm}_log_{scale}_to_loss_minus_{REFERENCE}",
             **ends(widened(interval, spreads[arm], [len(by_pair[arm])])),
             "n": len(reference.targets),
             "unit": "nats",
@@ -339,7 +353,7 @@ def second_statistics(clocks: pd.DataFrame, processor: str) -> list[dict[str, An
     last = clocks[clocks["step"] == clocks.groupby("run")["step"].transform("max")]
     return [
         {
-            "id": f"fig22.{arm}_seconds",
+            "id": f"{FIGURE}.{arm}_seconds",
             "value": float(rows["seconds"].mean()),
             "ci_low": float(rows["seconds"].min()) if len(rows) > 1 else None,
             "ci_high": float(rows["seconds"].max()) if len(rows) > 1 else None,
@@ -399,19 +413,19 @@ def _reached(loss: NDArray, at: NDArray, level: float) -> float:
     return max(place, LEAST * float(at[-1]))
 
 
-def _present(arms: Mapping[str, Any]) -> list[Pair]:
-    return [pair for pair in PAIRS if set(pair) <= set(arms)]
+def _present(arms: Mapping[str, Any], pairs: Sequence[Pair] = PAIRS) -> list[Pair]:
+    return [pair for pair in pairs if set(pair) <= set(arms)]
 
 
 def _arms(
     intervals: Mapping[str, Interval],
     values: Mapping[str, NDArray],
-    quantity: str,
+    name: str,
     common: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     return [
         {
-            "id": f"fig22.{arm}_{quantity}",
+            "id": name.format(arm),
             **common,
             **ends(interval),
             "note": f"seeds: {values[arm].shape[1]}",
@@ -428,7 +442,7 @@ def _differences(
 ) -> list[dict[str, Any]]:
     return [
         {
-            "id": f"fig22.{prefix}{one}_minus_{other}",
+            "id": f"{prefix}{one}_minus_{other}",
             **common,
             **ends(interval),
             "controls": [other],

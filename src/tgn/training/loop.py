@@ -14,10 +14,12 @@ on processes and micro-batches.
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,18 +30,29 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.tensorboard import SummaryWriter
 
+from tgn.files import replacing
 from tgn.progress import bar
 from tgn.training import checkpoints, optimizers
 from tgn.training.batches import Batches
 
 PRECISIONS = ("no", "bf16")
 IGNORED = -100
+# What TensorBoard calls the columns of `Fit.metrics`, where not as they are called.
+TAGS = {
+    "loss": "loss/train",
+    "validation_loss": "loss/val",
+    "learning_rate": "lr",
+    "gradient_norm": "grad_norm",
+}
+PROJECTED = "coordinates"
 
 Penalty = float | Sequence[tuple[float, float]]
+Projection = Callable[[nn.Module], tuple[torch.Tensor, Sequence[str]]]
 
 
 class Fit(NamedTuple):
@@ -52,7 +65,8 @@ class Fit(NamedTuple):
         ``loss`` (cross-entropy in nats, mean over the steps since the last record; missing at
         step 0), ``gate`` and ``gate_0``, ``gate_1``, ... (means over tokens, by layer; models with
         gates only), ``penalty``, ``learning_rate``, ``gradient_norm`` (before clipping), and of
-        evaluations ``validation_loss`` and ``validation_gate``, ``validation_gate_0``, ...
+        evaluations ``validation_loss`` and ``validation_gate``, ``validation_gate_0``, ..., with
+        what ``watch`` found.
     trajectory
         The tables of all evaluations, with columns ``step``, ``tokens`` and ``penalty``.
     timings
@@ -73,6 +87,7 @@ def fit(
     optimizer: Mapping[str, Any],
     schedule: Mapping[str, Any] | None = None,
     penalty: Penalty = 0.0,
+    penalty_every: int = 1,
     clip: float = 1.0,
     micro_batches: int = 1,
     precision: str = "no",
@@ -81,6 +96,9 @@ def fit(
     evaluate: Callable[[nn.Module], pd.DataFrame] | None = None,
     evaluate_every: int | None = None,
     stop: Callable[[pd.DataFrame], bool] | None = None,
+    watch: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    project: Projection | None = None,
+    best: str | Path | None = None,
     state_folder: str | Path | None = None,
     key: str = "",
     save_every: int | None = None,
@@ -105,6 +123,8 @@ def fit(
     penalty
         Lambda, or [(fraction of the run, lambda), ...], see :func:`penalty_at`: of gates, or of
         repulsion in gravity models. Nothing to other models.
+    penalty_every
+        Steps between those whose loss has the penalty in it.
     clip
         Greatest norm of the gradient.
     micro_batches
@@ -123,10 +143,19 @@ def fit(
     stop
         From an evaluation's table to whether the run ends there. Schedule and penalty stay those
         of a run of ``steps``.
+    watch
+        From the model to numbers of it, which are recorded with every evaluation.
+    project
+        From the model to points (n, channels) and their labels, without line breaks: with
+        ``tensorboard``, each evaluation adds them to its Projector.
+    best
+        File to keep the weights of the evaluation with the least loss in, as safetensors; replaced
+        by rename.
     state_folder, key, save_every
         Where the state is kept, under which name (:func:`checkpoints.resume_key`), and steps
         between saves, a multiple of ``every``. The state of the end is saved too and stays, until
-        :func:`checkpoints.remove`.
+        :func:`checkpoints.remove`. A state that was on the way to another number of steps goes on
+        to this one, and says so: the schedule is planned anew, over the steps that are left.
     tensorboard
         Folder of an event file, which is written anew from the records when a run goes on.
 
@@ -137,19 +166,22 @@ def fit(
         need not be waited for in every step, and the first such step is named.
     ValueError
         If an argument is out of range, the batch does not divide among processes and
-        micro-batches, or a batch has no target.
+        micro-batches, a batch has no target, or the state has all the steps already.
     """
-    _check(precision, steps, every, save_every)
+    _check(precision, steps, every, save_every, penalty_every)
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(cpu=cpu or not torch.cuda.is_available(), mixed_precision=precision)
     entropy = np.random.SeedSequence((seed, accelerator.process_index))  # apart also from `seed`
     torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
-    training = _start(model.train(), accelerator, optimizer, dict(schedule or {}, steps=steps))
-    progress = _Progress()
-    if state_folder and (state := checkpoints.load(state_folder, key)):
-        progress = _restore(training, state)
-    clock = _Clock(progress.seconds, progress.cpu_seconds)
     main = accelerator.is_main_process
+    state = checkpoints.load(state_folder, key) if state_folder else None
+    begin = _begin_of_plan(state, steps, description if main else None)
+    shape = dict(schedule or {}, steps=steps - begin)
+    training = _start(model.train(), accelerator, optimizer, shape)
+    progress = _Progress(begin=begin, end=steps)
+    if state:
+        progress = _restore(training, state, progress)
+    clock = _Clock(progress.seconds, progress.cpu_seconds)
     writer = _event_writer(tensorboard, progress.records) if tensorboard and main else None
 
     def evaluated() -> Mapping[str, float]:
@@ -158,12 +190,17 @@ def fit(
         model.eval()
         with clock.paused(), torch.no_grad(), accelerator.autocast():
             table = evaluate(model)
+            found = _summary(table)
+            if writer and project:
+                _write_projection(writer, *project(model), progress.step)
+            if best and main and found["validation_loss"] < _least_loss(progress.records):
+                _write_weights(model, best)
         model.train()
         strength = penalty_at(penalty, progress.step / steps)
         place = {"step": progress.step, "tokens": progress.tokens, "penalty": strength}
         progress.trajectory += [{**place, **row} for row in table.to_dict("records")]
         progress.stopped = stop is not None and bool(stop(table))
-        return _summary(table)
+        return found | dict(watch(model) if watch else {})
 
     def record(row: dict[str, float]) -> None:
         progress.seconds, progress.cpu_seconds = clock.read()
@@ -185,8 +222,9 @@ def fit(
             break
         batch = batches(step)
         strength = penalty_at(penalty, step / steps)
+        paid = strength if step % penalty_every == 0 else 0.0
         rate = training.optimizers[0].param_groups[0]["lr"]
-        measured.append(_advance(training, batch, step, strength, clip, micro_batches))
+        measured.append(_advance(training, batch, step, paid, clip, micro_batches))
         progress.step, progress.tokens = step + 1, progress.tokens + batch[0].numel()
 
         end = progress.step == steps
@@ -290,8 +328,13 @@ class _Training(NamedTuple):
 
 @dataclass
 class _Progress:
-    """How far a run has come: what the state keeps beside tensors."""
+    """How far a run has come: what the state keeps beside tensors.
 
+    The schedule goes from step ``begin`` to step ``end``.
+    """
+
+    begin: int = 0
+    end: int = 0
     step: int = 0
     tokens: int = 0
     stopped: bool = False
@@ -417,14 +460,42 @@ def _save(training: _Training, progress: _Progress, folder: str | Path, key: str
         )
 
 
-def _restore(training: _Training, state: Mapping[str, Any]) -> _Progress:
+def _begin_of_plan(state: Mapping[str, Any] | None, steps: int, description: str | None) -> int:
+    """The step that the schedule begins at: that of the state's, or the next one if it is anew."""
+    if state is None:
+        return 0
+    begin, end, done = (state["progress"][name] for name in ("begin", "end", "step"))
+    if end == steps:
+        return begin
+    if done >= steps:
+        raise ValueError(
+            f"steps: {steps} asked for, and the state that is there has {done} already; ask for "
+            "more, or delete it to start anew"
+        )
+    if description is not None:
+        print(
+            f"{description}: goes on from step {done}, of {end} that were planned, to {steps}; the "
+            f"schedule is planned anew over these {steps - done} steps",
+            file=sys.stderr,
+        )
+    return done
+
+
+def _restore(training: _Training, state: Mapping[str, Any], planned: _Progress) -> _Progress:
+    """Bring all to where the state was. A schedule that is planned anew begins at its beginning."""
     training.model.load_state_dict(state["model"])
+    progress = _Progress(**state["progress"])
     for optimizer, kept in zip(training.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(kept)
     for scheduler, kept in zip(training.schedulers, state["schedulers"], strict=True):
-        scheduler.load_state_dict(kept)
+        if progress.end == planned.end:
+            scheduler.load_state_dict(kept)
+        else:  # the optimizer came with the rate, maybe 0, that the old schedule had come to
+            groups = scheduler.optimizer.param_groups
+            for group, rate in zip(groups, scheduler.get_last_lr(), strict=True):
+                group["lr"] = rate
     checkpoints.set_random_state(state["random"][training.accelerator.process_index])
-    return _Progress(**state["progress"])
+    return replace(progress, begin=planned.begin, end=planned.end)
 
 
 def _event_writer(folder: str | Path, records: Sequence[Mapping[str, float]]) -> SummaryWriter:
@@ -434,24 +505,53 @@ def _event_writer(folder: str | Path, records: Sequence[Mapping[str, float]]) ->
     writer = SummaryWriter(folder)
     for row in records:
         _write_event(writer, row)
+    steps = {int(row["step"]) for row in records}
+    for old in sorted(Path(folder).glob(f"*/{PROJECTED}")):
+        step, points = int(old.parent.name), np.loadtxt(old / "tensors.tsv", ndmin=2)
+        labels = (old / "metadata.tsv").read_text(encoding="utf-8").split("\n")[:-1]
+        shutil.rmtree(old.parent)
+        if step in steps:
+            _write_projection(writer, torch.from_numpy(points), labels, step)
     return writer
 
 
 def _write_event(writer: SummaryWriter, row: Mapping[str, float]) -> None:
     for name, value in row.items():
         if name != "step":
-            writer.add_scalar(name, value, int(row["step"]))
+            writer.add_scalar(TAGS.get(name, name), value, int(row["step"]))
     writer.flush()
+
+
+def _write_projection(
+    writer: SummaryWriter, points: torch.Tensor, labels: Sequence[str], step: int
+) -> None:
+    writer.add_embedding(points, list(labels), global_step=step, tag=PROJECTED)
+
+
+def _write_weights(model: nn.Module, path: str | Path) -> None:
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(weights, temporary)
+
+
+def _least_loss(records: Sequence[Mapping[str, float]]) -> float:
+    """Of the evaluations so far."""
+    return min((row.get("validation_loss", np.inf) for row in records), default=np.inf)
 
 
 def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _check(precision: str, steps: int, every: int, save_every: int | None) -> None:
+def _check(
+    precision: str, steps: int, every: int, save_every: int | None, penalty_every: int
+) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} given; allowed are {', '.join(PRECISIONS)}")
-    if min(steps, every) < 1:
-        raise ValueError(f"steps and every must be at least 1, got {steps} and {every}")
+    if min(steps, every, penalty_every) < 1:
+        raise ValueError(
+            "steps, every and penalty_every must be at least 1, got "
+            f"{steps}, {every} and {penalty_every}"
+        )
     if save_every is not None and (save_every < 1 or save_every % every):
         raise ValueError(f"save_every must be a multiple of every ({every}), got {save_every}")

@@ -1,12 +1,13 @@
-"""The training runs behind figures 21 and 22, from their sections of the configuration.
+"""The training runs behind figures 21, 22, gravity and constraints, from the configuration.
 
 A run is named ``arm-seed``, with what sets it apart in between: ``tgn-0``, ``tgn-penalty-0.02-0``,
 ``tgn-ramp-slow-0``, ``mamba-rate-0.01-0``. What is trained alike has one name, so that no figure
 trains what another has; where figure 22 has another model or training than figure 21, its runs are
-called ``convergence-arm-seed``.
+called ``convergence-arm-seed``. Those of the figure of gravity are ``gravity-arm-seed``, those of
+the controlled family of the figure of constraints ``constraints-design-seed``.
 
 A run without a rate of its own takes its arm's best one from the table of the section that
-``rates`` names: ``language_model`` (figure 21) or ``convergence`` (figure 22).
+``rates`` names: ``language_model`` (figure 21), ``convergence`` (figure 22) or ``gravity``.
 """
 
 from __future__ import annotations
@@ -44,11 +45,14 @@ def runs(section: Section) -> Planned:
 
 
 def sweep(section: Section) -> Planned:
-    """A run for each arm and learning rate, by name, with the seed after the figure's own."""
+    """A run for each arm and learning rate, by name, with the seed after the figure's own.
+
+    An arm may have a ``rate_grid`` of its own.
+    """
     planned = {
         f"{arm}-rate-{rate:g}-0": _run(section, arm, seed=settings.get("seeds", 1), rate=rate)
         for arm, settings in section["arms"].items()
-        for rate in section["rate_grid"]
+        for rate in settings.get("rate_grid", section["rate_grid"])
     }
     for run in planned.values():
         _shorten(run["training"], section["sweep_fraction"])
@@ -77,6 +81,93 @@ def convergence_sweep(language: Section, convergence: Section) -> Planned:
     own = _own(language, convergence)
     planned = sweep(_joined(language, convergence))
     return _named({k: run for k, run in planned.items() if run["arm"] in own}, convergence)
+
+
+def gravity_runs(language: Section, gravity: Section) -> Planned:
+    """Every run of the figure of gravity, by name, as :func:`runs`.
+
+    Beside the arguments of a training they hold ``text``, the section whose tokens are read.
+
+    Parameters
+    ----------
+    language
+        The section of figure 21.
+    gravity
+        ``arms``, in which ``rates_of`` names an arm whose learning rate is taken; ``penalty``, on
+        repulsion; and ``model`` and ``training``: what differs from figure 21.
+    """
+    return _of_gravity(_seeded(_with_gravity(language, gravity)), gravity)
+
+
+def gravity_sweep(language: Section, gravity: Section) -> Planned:
+    """The sweep of the arms that have a learning rate of their own, as :func:`sweep`."""
+    planned = sweep(_with_gravity(language, gravity))
+    own = {k: run for k, run in planned.items() if "rates_of" not in gravity["arms"][run["arm"]]}
+    return _of_gravity(own, gravity)
+
+
+def _with_gravity(language: Section, gravity: Section) -> Section:
+    parts = {key: {**language[key], **gravity[key]} for key in ("model", "training")}
+    arms = {arm: settings for arm, settings in gravity["arms"].items() if settings}
+    return {**gravity, **parts, "arms": arms}
+
+
+def _of_gravity(planned: Planned, gravity: Section) -> Planned:
+    """The runs under their names, each with its table of rates and its text."""
+    text = "gravity" if gravity["text"] else "language_model"
+    return {
+        f"gravity-{name}": {
+            **run,
+            "rates": "gravity",
+            "text": text,
+            "rates_of": gravity["arms"][run["arm"]].get("rates_of", run["arm"]),
+        }
+        for name, run in planned.items()
+    }
+
+
+def constraints_runs(language: Section, constraints: Section) -> Planned:
+    """Every run of the controlled family, by name, as :func:`runs`: plain attention stacks.
+
+    A design is the base, or the base with another value of one measure: ``base``, ``depth_12``.
+    All are trained alike, at one learning rate.
+
+    Parameters
+    ----------
+    language
+        The section of figure 21.
+    constraints
+        Its ``family``: ``model`` and ``training``, what differs from figure 21 in the base;
+        ``varied``, values of a measure of the model; ``rate``; and ``seeds`` of every design.
+    """
+    family = constraints["family"]
+    designs = {"base": {}} | {
+        f"{measure}_{value}": {measure: value}
+        for measure, values in family["varied"].items()
+        for value in values
+    }
+    section = {
+        "model": {**language["model"], **family["model"], "mixer": "attention"},
+        "training": {**language["training"], **family["training"]},
+        "penalty": 0.0,
+        "arms": {
+            name: {"model": design, "seeds": family["seeds"]} for name, design in designs.items()
+        },
+    }
+    planned = _seeded(section)
+    return {f"constraints-{name}": {**run, "rate": family["rate"]} for name, run in planned.items()}
+
+
+def shakespeare_runs(section: Section) -> Planned:
+    """Every run on TinyShakespeare, by name, as :func:`runs`: each arm with its seeds.
+
+    Learning rates are not swept: ``rate`` is the arm's own, or else the section's.
+    """
+    arms = section["arms"]
+    return {
+        name: {**run, "rate": arms[run["arm"]].get("rate", section["rate"])}
+        for name, run in _seeded(section).items()
+    }
 
 
 def shares(convergence: Section) -> bool:
@@ -141,7 +232,7 @@ def _run(section: Section, arm: str, seed: int = 0, **changed: Any) -> dict[str,
         "arm": arm,
         "model": _model(section, arm),
         "match": {by: _model(section, other) for by, other in match.items()} if match else None,
-        "penalty": section["penalty"],
+        "penalty": settings.get("penalty", section["penalty"]),
         "training": {**section["training"], **settings.get("training", {})},
         "seed": seed,
         "rate": None,

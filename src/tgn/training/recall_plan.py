@@ -7,6 +7,7 @@ as many tokens in as many steps, and equal seeds the same examples in the same o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from tgn.text.recall import Recall
@@ -29,18 +30,19 @@ def runs(section: Section) -> Planned:
 
 
 def sweep(section: Section) -> Planned:
-    """A run for each arm and learning rate, by name, with the seed after all of the figure's.
+    """Runs for each arm and learning rate, by name, with the seeds after all of the figure's.
 
-    Their test sets are not read.
+    They are ``sweep_seeds``, since whether recall is learnt in time can hang on the seed. Their
+    test sets are not read.
     """
-    seed = max(run["seed"] for run in runs(section).values()) + 1
+    first = max(run["seed"] for run in runs(section).values()) + 1
     planned = {}
     for _, run in _arms(section):
         steps = max(1, round(section["sweep_fraction"] * run["training"]["steps"]))
         shorter = {"training": {**run["training"], "steps": steps}, "test_tasks": []}
-        for rate in section["rate_grid"]:
-            planned[f"{run['arm']}-rate-{rate:g}-{seed}"] = (
-                run | shorter | {"seed": seed, "rate": rate}
+        for rate, after in product(section["rate_grid"], range(section["sweep_seeds"])):
+            planned[f"{run['arm']}-rate-{rate:g}-{first + after}"] = (
+                run | shorter | {"seed": first + after, "rate": rate}
             )
     return planned
 

@@ -11,17 +11,19 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import PartialState
+from safetensors.torch import load_file
 from torch import nn
 
 from tgn.files import replacing, write_json, write_table
 from tgn.models import build, io, sizes
 from tgn.models.config import ModelConfig
-from tgn.text.tokens import load_tokenizer, open_tokens
-from tgn.training import checkpoints, evaluation, launch
+from tgn.text.tokens import decode, load_tokenizer, open_tokens
+from tgn.training import checkpoints, evaluation, gravity_watch, launch
 from tgn.training.batches import windows, windows_per_epoch
 from tgn.training.loop import Penalty, fit
 
 SPLITS = ("validation", "test")
+PROBED = 256  # tokens of the validation split whose coordinates TensorBoard's Projector shows
 
 Runs = Mapping[str, Mapping[str, Any]]
 
@@ -47,10 +49,12 @@ def train_arm(
     metrics: str | Path,
     evaluated: str | Path,
     state: str | Path,
+    best: str | Path | None = None,
     penalty: Penalty = 0.0,
     match: Mapping[str, Mapping[str, Any]] | None = None,
     rate: float | None = None,
     rates: str | Path | None = None,
+    rates_of: str | None = None,
     start: str | Path | None = None,
     library: Sequence[str | Path] = (),
     trajectory: str | Path | None = None,
@@ -63,7 +67,7 @@ def train_arm(
     """Train an arm, or go on where it was cut off, and evaluate it on whole splits.
 
     Nothing is written before the end but the state and TensorBoard's events. The state is removed
-    when all outputs are in their places.
+    when all outputs are in their places, unless the run may be extended.
 
     Parameters
     ----------
@@ -73,11 +77,16 @@ def train_arm(
         Arguments of :class:`tgn.models.config.ModelConfig`; the vocabulary may be left to the
         tokens'.
     training
-        ``batch`` (windows), ``steps`` or ``epochs``, ``evaluation`` (``stride``, ``batch``),
+        ``batch`` (windows), ``steps`` or ``epochs``, ``evaluation`` (``stride``, ``batch``; with
+        None no whole split is read, and there are neither ``blocks`` nor ``documents``),
         ``validation_windows`` (read at every evaluation during training),
-        ``gradient_checkpointing``, and arguments of :func:`tgn.training.loop.fit`.
-    checkpoint
-        The ``model.safetensors`` to write; ``config.json`` and ``tokenizer.json`` go beside it.
+        ``gradient_checkpointing``, ``extend``, and arguments of :func:`tgn.training.loop.fit`.
+        With ``extend`` the state of the end is kept, and a run that differs in ``steps`` or
+        ``epochs`` alone goes on from it, with its schedule planned anew. Without, it is trained
+        anew.
+    checkpoint, best
+        The ``model.safetensors`` to write: the weights of the end, and those of the evaluation
+        during training with the least loss. ``config.json`` and ``tokenizer.json`` go beside each.
     metrics, trajectory, timings
         Parquet tables to write, see :class:`tgn.training.loop.Fit`.
     evaluated
@@ -94,6 +103,8 @@ def train_arm(
         ``{"flops": model}``, at the model's own context.
     rate, rates
         The learning rate, or a table of the best ones by arm, made by :func:`choose_rates`.
+    rates_of
+        Another arm, whose best rate in the table is taken.
     start
         A checkpoint's file to take the weights from; the optimizer starts anew.
     library
@@ -116,18 +127,20 @@ def train_arm(
     )
     settings = dict(training)
     batch, precision = settings.pop("batch"), settings.get("precision", "no")
-    protocol = {"stride": config.context, **settings.pop("evaluation", {})}
+    protocol = settings.pop("evaluation", {})
     n_windows = settings.pop("validation_windows", 32)
     checkpointing = settings.pop("gradient_checkpointing", False)
+    extend = settings.pop("extend", False)
     settings["steps"] = _steps(settings, len(text), config.context, batch)
     if rate is not None or rates is not None:
-        rate = best_rate(rates, arm) if rate is None else rate
+        rate = best_rate(rates, rates_of or arm) if rate is None else rate
         settings["optimizer"] = {**settings["optimizer"], "learning_rate": rate}
     trained = {**training, "optimizer": settings.get("optimizer", {})}
+    length = {"steps", "epochs", "extend"} if extend else {}
     key = checkpoints.resume_key(
         {
             "model": config.to_dict(),
-            "training": trained,
+            "training": {name: value for name, value in trained.items() if name not in length},
             "penalty": penalty,
             "seed": seed,
             "processes": int(os.environ.get("WORLD_SIZE", 1)),
@@ -140,9 +153,16 @@ def train_arm(
     if network.config != config:
         raise ValueError(f"{start} holds another model than `model` describes")
     network.gradient_checkpointing = checkpointing
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    gravity = config.mixer == "gravity"
+    probe = validation[: min(config.context, PROBED)]
 
     def validate(network: nn.Module) -> pd.DataFrame:
         return evaluation.per_window(network, validation, config.context, n_windows)
+
+    def project(network: nn.Module) -> tuple[torch.Tensor, list[str]]:
+        labels = [repr(decode(tokenizer, [token])) for token in probe]
+        return gravity_watch.coordinates(network, probe), labels
 
     fitted = fit(
         network,
@@ -150,6 +170,9 @@ def train_arm(
         penalty=penalty,
         seed=seed,
         evaluate=validate,
+        watch=gravity_watch.numbers if gravity else None,
+        project=project if gravity else None,
+        best=checkpoints.best(state, key) if best is not None else None,
         state_folder=state,
         key=key,
         tensorboard=tensorboard,
@@ -162,24 +185,21 @@ def train_arm(
     with torch.autocast(
         next(network.parameters()).device.type, torch.bfloat16, enabled=precision == "bf16"
     ):
-        for split in SPLITS:
+        for split in SPLITS if protocol is not None else ():
+            whole = {"stride": config.context, **protocol}
             found[split] = evaluation.evaluate(
-                network, folder, split, context=config.context, **protocol
+                network, folder, split, context=config.context, **whole
             )
-    io.save(
-        output,
-        network,
-        config,
-        load_tokenizer(folder / "tokenizer.json"),
-        metadata={"arm": arm, "seed": seed, "penalty": penalty, "training": trained},
-    )
+    about = {"arm": arm, "seed": seed, "penalty": penalty, "training": trained}
+    io.save(output, network, config, tokenizer, metadata=about)
     tables = {
         metrics: fitted.metrics,
         trajectory: fitted.trajectory,
-        blocks: found["test"].blocks,
         timings: fitted.timings,
-        documents: pd.concat(e.documents.assign(split=split) for split, e in found.items()),
     }
+    if found:
+        splits = (e.documents.assign(split=split) for split, e in found.items())
+        tables |= {blocks: found["test"].blocks, documents: pd.concat(splits)}
     for path, table in tables.items():
         if path is not None:
             write_table(path, table)
@@ -193,7 +213,11 @@ def train_arm(
             for split, e in found.items()
         },
     )
-    checkpoints.remove(state, key)
+    if best is not None:
+        network.load_state_dict(load_file(checkpoints.best(state, key)))
+        io.save(Path(best).parent, network, config, tokenizer, metadata={**about, "best": True})
+    if not extend:
+        checkpoints.remove(state, key)
 
 
 def matched(model: Mapping[str, Any], match: Mapping[str, Mapping[str, Any]] | None) -> ModelConfig:
@@ -251,13 +275,13 @@ def best_rate(table: str | Path | None, arm: str) -> float:
     if table is None:
         raise ValueError(f"{arm}: give either a learning rate or a table of them")
     rates = pd.read_csv(table)
-    best = rates.loc[(rates["arm"] == arm) & rates["best"], "rate"]
+    best = rates.loc[(rates["arm"] == arm) & rates["best"], "rate"].unique()  # one for all seeds
     if len(best) != 1:
         raise ValueError(
             f"{table} has no learning rate for {arm}: make the table anew, as config.yaml says "
             "where it names it"
         )
-    return float(best.iloc[0])
+    return float(best[0])
 
 
 def _steps(settings: dict[str, Any], tokens: int, context: int, batch: int) -> int:

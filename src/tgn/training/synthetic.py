@@ -418,21 +418,22 @@ def _bytes(cache: Any) -> int:
 
 
 def choose_rates(*, metrics: Sequence[str | Path], runs: Runs, table: str | Path) -> None:
-    """Write a table of learning rates by arm: validation accuracies, and which is the best.
+    """Write a table of learning rates by arm and seed: validation accuracies, and the best rates.
 
-    Of runs that ended because the task was solved, the one that ended first is the best: their
-    accuracies and losses are those of the moment. Of equal accuracies otherwise, the one with the
-    lower loss.
+    The best rate has the highest accuracy, mean over seeds. A run that ended because the task was
+    solved counts as just solved, its accuracy and loss being those of the moment: of rates at which
+    all seeds solve it, the one that needs the fewest steps is the best. Of equal ones otherwise,
+    the one with the lower loss.
 
     Parameters
     ----------
     metrics
         ``metrics.parquet`` of every run of the sweep, in a folder of the run's name.
     runs
-        The sweep's runs by name, with ``arm``, ``rate`` and ``training``.
+        The sweep's runs by name, with ``arm``, ``rate``, ``seed`` and ``training``.
     table
-        CSV to write: ``arm``, ``rate``, ``validation_accuracy``, ``validation_nats`` (for each
-        label), ``steps`` and ``best``.
+        CSV to write: ``arm``, ``rate``, ``seed``, ``validation_accuracy``, ``validation_nats`` (for
+        each label), ``steps`` and ``best``, the same for all seeds of a rate.
     """
     rows = []
     for path in metrics:
@@ -440,15 +441,20 @@ def choose_rates(*, metrics: Sequence[str | Path], runs: Runs, table: str | Path
         accuracy, nats = (round(last[f"validation_{name}"], 6) for name in ("accuracy", "loss"))
         solved = run["training"].get("solved")
         reached = accuracy if solved is None else min(accuracy, solved)
-        rows.append((run["arm"], run["rate"], accuracy, nats, int(last["step"]), reached))
-    columns = ["arm", "rate", "validation_accuracy", "validation_nats", "steps", "reached"]
-    rates = pd.DataFrame(rows, columns=columns).sort_values(["arm", "rate"], ignore_index=True)
-    order = rates.sort_values(
+        steps = int(last["step"])
+        rows.append((run["arm"], run["rate"], run["seed"], accuracy, nats, steps, reached))
+    of_run = ["arm", "rate", "seed"]
+    columns = [*of_run, "validation_accuracy", "validation_nats", "steps", "reached"]
+    found = pd.DataFrame(rows, columns=columns).sort_values(of_run, ignore_index=True)
+    means = found.groupby(["arm", "rate"], as_index=False).mean()
+    means["reached"] = means["reached"].round(6)  # equal ones are equal, however they were added
+    order = means.sort_values(
         ["reached", "steps", "validation_nats"], ascending=[False, True, True], kind="stable"
     )
-    rates["best"] = rates.index.isin(order.drop_duplicates("arm").index)
+    best = order.drop_duplicates("arm").set_index("arm")["rate"]
+    found["best"] = found["rate"] == found["arm"].map(best)
     with replacing(table) as temporary:
-        rates.drop(columns="reached").to_csv(temporary, index=False)
+        found.drop(columns="reached").to_csv(temporary, index=False)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -57,6 +57,7 @@ def matrices():
         [
             {"model": name, "weights": "trained", "layer": layer, "kind": kind, "at_edge": False,
              "critical_temperature": 0.5 + layer / 10, "isolated_temperature": 0.5 + layer / 10,
+             "kurtosis": 1.0 if layer else -1.0,
              "freezing_temperature": 0.2}
             for name in MODELS
             for layer in range(3)
@@ -137,12 +138,21 @@ def test_the_middle_layer_is_drawn_matrix_by_matrix(figure):
 
 def test_every_model_is_one_point_over_its_size(figure):
     axes = panels(figure)["c"]
-    sizes, freezing = drawn(axes, f"{scaling.FREEZING.label} of the trained σ")
+    sizes, freezing = drawn(axes, f"{scaling.FREEZING.label}, σ as trained")
     np.testing.assert_allclose(sizes, list(MODELS.values()))
     np.testing.assert_allclose(freezing, 0.03)
     assert {"peak, trained", "peak, untrained"} <= {
         text.get_text() for text in axes.get_legend().get_texts()
     }
+
+
+def test_matrices_with_nearly_uniform_entries_are_marked(figure):
+    axes = panels(figure)["e"]
+    flat, others, own = (
+        len(drawn(axes, name)[0]) for name in ("nearly uniform entries", "other models", "a model")
+    )
+    assert flat == len(MODELS) * len(KINDS)  # those of the first layer
+    assert (others, own) == (2 * (len(MODELS) - 1) * len(KINDS), 2 * len(KINDS))
 
 
 def test_exponents_and_effects_stand_beside_zero(figure):

@@ -27,7 +27,7 @@ def test_shares_are_eight_one_one():
         assert abs(found[split] / 20_000 - share) < 4 * error
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(min_size=1), unique=True, min_size=1, max_size=20), st.randoms())
 def test_splits_are_a_partition_whatever_the_order(tmp_path_factory, titles, random):
     path = tmp_path_factory.mktemp("table") / "corpus.parquet"

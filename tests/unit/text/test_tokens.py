@@ -6,26 +6,31 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from tgn import sources
 from tgn.fixtures import make
 from tgn.text.splits import SPLITS, read_split
 from tgn.text.tokens import (
     END,
+    character_tokenizer,
     decode,
     encode,
     encode_documents,
     load_tokenizer,
     open_tokens,
     prepare,
+    pretrained_tokenizer,
+    stream,
     train_bpe,
 )
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "Über naïve cafés – 北京!", "x = x + 1\n"]
 BPE = train_bpe(TEXTS, 300)
+CHARACTERS = character_tokenizer(TEXTS)
 END_ID = BPE.token_to_id(END)
 
 
@@ -41,23 +46,125 @@ def corpus(path, documents, text="Some words about number {} , and more .\n"):
     return path
 
 
-any_text = st.lists(st.text() | st.just(END) | st.sampled_from(TEXTS), max_size=5).map("".join)
+def gpt2_files(folder):
+    """A source as tiktoken's encoding gpt2 is published: two files of a BPE, and their receipt."""
+    train_bpe(TEXTS, 300).model.save(str(folder))
+    (folder / "vocab.json").rename(folder / "encoder.json")
+    (folder / "merges.txt").rename(folder / "vocab.bpe")
+    sources.write_receipt(folder / "receipt.json", name="ranks", kind="wheel", evidence="real")
+    return folder / "receipt.json"
 
 
+def back_from_json(tokenizer, folder):
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return load_tokenizer(folder / "tokenizer.json")
+
+
+@pytest.fixture(scope="module", params=["bpe", "characters", "gpt2"])
+def tokenizer(request, tmp_path_factory):
+    """Each kind of tokenizer, after its state went through JSON."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "gpt2":
+        return back_from_json(pretrained_tokenizer(gpt2_files(folder)), folder)
+    return back_from_json(BPE if request.param == "bpe" else CHARACTERS, folder)
+
+
+hard_text = st.sampled_from(
+    ["\r\n", "e\N{COMBINING ACUTE ACCENT}", "👩‍👩‍👧", "\0", "<0x41>", "  \n\t "]
+)
+any_text = st.lists(st.text() | st.just(END) | st.sampled_from(TEXTS) | hard_text, max_size=5).map(
+    "".join
+)
+
+
+@settings(deadline=None)
 @given(any_text)
-def test_any_text_survives(text):
-    ids = encode(BPE, text)
-    assert decode(BPE, ids) == text
-    assert END_ID not in ids
+def test_any_text_survives(tokenizer, text):
+    ids = encode(tokenizer, text)
+    assert decode(tokenizer, ids) == text
+    assert tokenizer.token_to_id(END) not in ids
 
 
+@settings(deadline=None)
+@given(any_text)
+def test_a_text_streams_whole_characters(tokenizer, text):
+    pieces = list(stream(tokenizer, encode(tokenizer, text)))
+    assert "".join(pieces) == text
+    if "\N{REPLACEMENT CHARACTER}" not in text:
+        assert all("\N{REPLACEMENT CHARACTER}" not in piece for piece in pieces)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 299), max_size=40))
+def test_ids_that_are_no_text_stream_as_they_decode(ids):
+    assert "".join(stream(BPE, ids)) == decode(BPE, ids)
+
+
+def test_a_text_streams_as_it_comes():
+    """A character of four bytes waits for its last one, and nothing waits longer."""
+    asked = []
+
+    def ids():
+        for token in encode(CHARACTERS, "a😀b"):
+            asked.append(token)
+            yield token
+
+    assert [(piece, len(asked)) for piece in stream(CHARACTERS, ids())] == [
+        ("a", 1), ("😀", 5), ("b", 6)
+    ]  # fmt: skip
+
+
+@settings(deadline=None)
 @given(st.lists(any_text, max_size=6))
-def test_documents_survive_and_only_the_end_token_parts_them(texts):
-    ids = encode_documents(BPE, texts)
+def test_documents_survive_and_only_the_end_token_parts_them(tokenizer, texts):
+    ids, end = encode_documents(tokenizer, texts), tokenizer.token_to_id(END)
     assert ids.dtype == np.uint16
-    ends = np.flatnonzero(ids == END_ID)
-    assert [decode(BPE, piece[:-1]) for piece in np.split(ids, ends + 1)[:-1]] == texts
-    assert (ids[-1] == END_ID) if texts else (len(ids) == 0)
+    ends = np.flatnonzero(ids == end)
+    assert [decode(tokenizer, piece[:-1]) for piece in np.split(ids, ends + 1)[:-1]] == texts
+    assert (ids[-1] == end) if texts else (len(ids) == 0)
+
+
+def test_a_known_character_is_one_token_and_any_other_its_bytes():
+    known = set("".join(TEXTS))
+    assert CHARACTERS.get_vocab_size() == 257 + len(known)
+    for text in [*known, "ß", "😀"]:
+        assert len(encode(CHARACTERS, text)) == (1 if text in known else len(text.encode()))
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory):
+    """A BPE from GPT-2's two files, and tiktoken's own code given the same ranks."""
+    tiktoken = pytest.importorskip("tiktoken", reason="tiktoken, of the dev extra, is missing")
+    ours = pretrained_tokenizer(gpt2_files(tmp_path_factory.mktemp("ranks")))
+    spelled = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    ranks = {
+        bytes(spelled[letter] for letter in token): rank
+        for token, rank in ours.get_vocab().items()
+        if token != END
+    }
+    pattern = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+    return ours, tiktoken.Encoding(
+        "ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END: ours.token_to_id(END)}
+    )
+
+
+@settings(deadline=None)
+@given(text=any_text)
+def test_ids_are_those_of_tiktoken(ranked, text):
+    ours, theirs = ranked
+    assert encode(ours, text) == theirs.encode_ordinary(text)
+
+
+def test_a_source_without_a_tokenizer_is_named(tmp_path):
+    (tmp_path / "vocab.bpe").write_text("#version: 0.2\n")
+    receipt = tmp_path / "receipt.json"
+    sources.write_receipt(receipt, name="half", kind="wheel", evidence="real")
+    with pytest.raises(ValueError, match=r"lists no tokenizer .*it lists vocab\.bpe"):
+        pretrained_tokenizer(receipt)
+    (tmp_path / "encoder.json").write_text("[]")
+    sources.write_receipt(receipt, name="half", kind="wheel", evidence="real")
+    with pytest.raises(ValueError, match=r"the tokenizer of .* cannot be read"):
+        pretrained_tokenizer(receipt)
 
 
 def test_many_long_documents_are_encoded_like_each_alone():
@@ -202,8 +309,44 @@ def test_a_file_that_is_not_a_corpus_is_named(tmp_path, write):
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("choice", [{}, {"vocabulary": 300, "pretrained": "receipt.json"}])
-def test_one_tokenizer_must_be_chosen(tmp_path, choice):
+def plain(folder, text):
+    """A source of one plain text, and its receipt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "input.txt").write_bytes(text.encode())
+    sources.write_receipt(folder / "receipt.json", name="plain", kind="https", evidence="real")
+    return folder / "receipt.json"
+
+
+def test_a_plain_text_is_cut_by_position_into_characters(tmp_path):
+    text = "".join(f"LINE {number}:\r\nTo be\n\n" for number in range(100))
+    receipt = plain(tmp_path / "source", text)
+    prepare(corpus=receipt, files="*.txt", **outputs(tmp_path / "made"))
+    counts = json.loads((tmp_path / "made/counts.json").read_text())
+    tokenizer = load_tokenizer(tmp_path / "made/tokenizer.json")
+    pieces = {s: decode(tokenizer, open_tokens(tmp_path / "made", s)[:-1]) for s in SPLITS}
+    assert "".join(pieces.values()) == text
+    assert pieces["train"] == text[: int(0.9 * len(text))]  # as published
+    assert counts["vocabulary"] == 257 + len(set(pieces["train"]))
+    assert [counts[split]["tokens"] for split in SPLITS] == [len(p) + 1 for p in pieces.values()]
+
+
+def test_the_last_characters_may_be_unseen_in_training(tmp_path):
+    receipt = plain(tmp_path / "source", "a" * 95 + "é" * 5)
+    prepare(corpus=receipt, files="*.txt", **outputs(tmp_path / "made"))
+    tokenizer = load_tokenizer(tmp_path / "made/tokenizer.json")
+    assert decode(tokenizer, open_tokens(tmp_path / "made", "test")[:-1]) == "é" * 5
+
+
+def test_a_plain_text_that_is_not_utf8_is_named(tmp_path):
+    receipt = plain(tmp_path, "x")
+    (tmp_path / "input.txt").write_bytes("café".encode("latin-1"))
+    sources.write_receipt(receipt, name="plain", kind="https", evidence="real")
+    with pytest.raises(ValueError, match=r"input\.txt is not a text in UTF-8"):
+        list(read_split(receipt, "train", "*.txt"))
+
+
+def test_one_tokenizer_must_be_chosen(tmp_path):
+    choice = {"vocabulary": 300, "pretrained": "receipt.json"}
     with pytest.raises(ValueError, match="give either `vocabulary`"):
         prepare(corpus=corpus(tmp_path / "c.parquet", 9), **choice, **outputs(tmp_path / "made"))
 

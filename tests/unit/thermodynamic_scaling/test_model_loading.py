@@ -39,6 +39,8 @@ def test_an_unknown_type_lists_those_there_are(gpt2):
     weights, _ = extract_model_weights(gpt2)
     with pytest.raises(KeyError, match=r"self_attention\.query"):
         weights["attention.query"]
+    with pytest.raises(KeyError, match=r"'query'.*self_attention\.query"):
+        weights["layer_0"]["query"]
 
 
 def test_two_stacks():

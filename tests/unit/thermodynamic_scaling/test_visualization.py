@@ -206,6 +206,23 @@ def test_the_law_of_noise_is_normalised_on_the_spectrum():
     assert len(vis.plot_eigenvalue_spectrum(values, with_mp_law=False).axes[0].get_lines()) == 0
 
 
+@pytest.mark.parametrize("shape", [(80, 80), (200, 40)])
+def test_a_spectrum_is_drawn_from_what_the_analysis_returns(shape):
+    found = eigenvalue_analysis.eigenvalue_distribution(RNG.standard_normal(shape))
+    axes = vis.plot_eigenvalue_spectrum(found, aspect_ratio=shape[0] / shape[1]).axes[0]
+    (bars,) = axes.patches
+    heights, ends, _ = bars.get_data()
+    assert (heights * np.diff(ends)).sum() == pytest.approx(1)
+    low, high = axes.get_xlim()
+    assert low < found[0].min() < found[0].max() < high
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+
+
+def test_zeros_and_equal_eigenvalues_are_drawn():
+    axes = vis.plot_eigenvalue_spectrum([0.0, 2.0, 2.0], with_mp_law=False).axes[0]
+    assert axes.get_title(loc="left") == "3 eigenvalues, 1 of them zero"
+
+
 def test_a_phase_diagram_has_the_first_parameter_along_x():
     values = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, np.nan]])
     figure = vis.plot_2d_phase_diagram(
@@ -321,6 +338,7 @@ def test_a_figure_is_saved_at_300_dpi_and_leaves_matplotlib_alone(tmp_path):
         (lambda: vis.plot_eigenvalue_spectrum([]), "eigenvalues"),
         (lambda: vis.plot_eigenvalue_spectrum([1.0, -1.0]), "not negative"),
         (lambda: vis.plot_eigenvalue_spectrum([1.0, 2.0]), "aspect_ratio must be positive"),
+        (lambda: vis.plot_eigenvalue_spectrum([0.0], with_mp_law=False), "all are zero"),
         (lambda: vis.plot_2d_phase_diagram([1, 2], [1], [[1.0]]), "critical_temps has shape"),
         (lambda: vis.plot_2d_phase_diagram([2, 1], [1], [[1.0], [1.0]]), "param1_values must"),
         (lambda: vis.plot_2d_phase_diagram([1], [1], [[np.nan]]), "no finite"),

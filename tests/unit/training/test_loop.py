@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from google.protobuf import text_format
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import nn
 
 from tgn.models import ModelConfig, build
@@ -99,6 +102,22 @@ def test_micro_batches_change_nothing(parts):
     many = fit(cut, some_targets, micro_batches=parts, **settings).metrics
     pd.testing.assert_frame_equal(one, many, rtol=1e-5)
     torch.testing.assert_close(weights(whole), weights(cut), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_repulsion_weighs_the_same_however_the_batch_is_cut(parts):
+    def made():
+        torch.manual_seed(0)
+        return build(ModelConfig(**SIZES, mixer="gravity"))
+
+    whole, cut, free = made(), made(), made()
+    settings = {"steps": 8, "optimizer": ADAMW, "penalty": 5.0, "every": 1}
+    one = fit(whole, batches(), **settings).metrics
+    many = fit(cut, batches(), micro_batches=parts, **settings).metrics
+    unpaid = fit(free, batches(), **{**settings, "penalty": 0.0}).metrics
+    assert one["repulsion"].iloc[-1] < unpaid["repulsion"].iloc[-1]
+    pd.testing.assert_frame_equal(one, many, rtol=1e-4)
+    torch.testing.assert_close(weights(whole), weights(cut), rtol=0, atol=1e-4)
 
 
 def test_a_penalty_closes_gates_and_a_schedule_moves_it():
@@ -223,10 +242,152 @@ def test_a_run_cut_off_ends_as_one_that_was_not(tmp_path, kind, at):
     pd.testing.assert_frame_equal(whole.trajectory, parts.trajectory, check_exact=True)
     assert parts.timings["cpu_seconds"].is_monotonic_increasing
     shown = EventAccumulator(str(tmp_path / "events")).Reload()
-    losses = [event.step for event in shown.Scalars("loss")]
+    losses = [event.step for event in shown.Scalars("loss/train")]
     assert losses == whole.metrics["step"].iloc[1:].tolist()
     again = fit(gated(seed=3, **shape), cut_off(batches(), 0), **events, **settings)
     pd.testing.assert_frame_equal(whole.metrics, again.metrics, check_exact=True)
+
+
+def falling(model):
+    """The loss on a batch that is kept."""
+    inputs, targets = batches()(1000)
+    with torch.no_grad():
+        return pd.DataFrame({"nats": [model(inputs, targets=targets).loss.item()], "targets": [1]})
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("shape", ["cosine", "linear"])
+def test_a_run_goes_on_past_the_end_of_its_schedule(tmp_path, capsys, kind, shape):
+    """The learning rate had come to 0; the new schedule warms up again, and the loss falls."""
+    settings = {
+        "optimizer": {"kind": kind, "learning_rate": 1e-2}, "every": 2, "key": "k",
+        "schedule": {"warmup": 0.2, "decay": 0.8, "shape": shape}, "state_folder": tmp_path,
+        "evaluate": falling, "evaluate_every": 10,
+    }  # fmt: skip
+    first = fit(gated(), batches(), steps=20, **settings).metrics
+    assert "goes on" not in capsys.readouterr().err
+    resumed = gated(seed=9)
+    whole = fit(resumed, batches(), steps=60, **settings).metrics
+    assert "goes on from step 20, of 20 that were planned, to 60" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(whole[whole["step"] <= 20], first)
+    later = whole[whole["step"] > 20]
+    assert later["step"].tolist() == list(range(22, 61, 2))
+    rates = later["learning_rate"].to_numpy()
+    assert (rates[:-1] > 0).all()
+    assert rates.argmax() == 3  # step 28, at the end of the warm-up over 8 of 40 steps
+    assert rates.max() == pytest.approx(1e-2)
+    assert rates[-1] < 1e-3
+    losses = whole["validation_loss"].dropna().to_numpy()
+    assert losses[-1] < losses[2] - 0.05  # that of step 20
+    assert not torch.equal(weights(resumed), weights(gated()))
+
+
+def test_a_run_that_goes_on_can_be_cut_off_too(tmp_path):
+    settings = {
+        "optimizer": ADAMW, "schedule": {"warmup": 0.25, "decay": 0.75}, "every": 2, "key": "k",
+        "save_every": 4,
+    }  # fmt: skip
+    folders = tmp_path / "straight", tmp_path / "broken"
+    for folder in folders:
+        fit(gated(), batches(), steps=8, state_folder=folder, **settings)
+    straight, resumed = gated(), gated()
+    whole = fit(straight, batches(), steps=20, state_folder=folders[0], **settings).metrics
+    with pytest.raises(Interrupted):
+        fit(gated(), cut_off(batches(), 14), steps=20, state_folder=folders[1], **settings)
+    parts = fit(resumed, batches(), steps=20, state_folder=folders[1], **settings).metrics
+    pd.testing.assert_frame_equal(whole, parts, check_exact=True)
+    assert torch.equal(weights(straight), weights(resumed))
+
+
+@pytest.mark.parametrize("steps", [3, 8])
+def test_fewer_steps_than_are_done_are_refused(tmp_path, steps):
+    settings = {"optimizer": ADAMW, "every": 2, "state_folder": tmp_path, "key": "k"}
+    with pytest.raises(Interrupted):
+        fit(gated(), cut_off(batches(), 9), steps=20, save_every=2, **settings)
+    with pytest.raises(ValueError, match=f"steps: {steps} asked for, and the state .* has 8"):
+        fit(gated(), batches(), steps=steps, **settings)
+
+
+def test_the_best_weights_are_those_of_the_least_loss(tmp_path):
+    """They stay when later evaluations are worse, also over a crash."""
+    losses = {0: 5.0, 3: 2.0, 6: 1.0, 9: 4.0, 12: 3.0}
+    found = {}
+
+    def evaluate(model):
+        step = 3 * len(found)
+        found[step] = {name: part.clone() for name, part in model.state_dict().items()}
+        return pd.DataFrame({"nats": [losses[step]], "targets": [1]})
+
+    settings = {
+        "steps": 12, "optimizer": ADAMW, "every": 3, "evaluate": evaluate, "evaluate_every": 3,
+        "save_every": 3, "state_folder": tmp_path, "key": "k",
+        "best": tmp_path / "best.safetensors",
+    }  # fmt: skip
+    with pytest.raises(Interrupted):
+        fit(gated(), cut_off(batches(), 10), **settings)
+    assert sorted(found) == [0, 3, 6, 9]
+    fit(gated(seed=1), batches(), **settings)
+    assert sorted(found) == list(losses)
+    for name, part in load_file(tmp_path / "best.safetensors").items():
+        assert torch.equal(part, found[6][name])
+
+
+def test_a_penalty_may_count_in_some_steps_only():
+    """Each step of the loop against the loss written out."""
+    ours, theirs = Bigram(), Bigram()
+    theirs.load_state_dict(ours.state_dict())
+    fit(ours, batches(), steps=5, optimizer=ADAMW, penalty=0.5, penalty_every=3, clip=1e9)
+    optimizer = torch.optim.AdamW(
+        theirs.parameters(), lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
+    for step in range(5):
+        inputs, targets = batches()(step)
+        loss = theirs(inputs, targets=targets).loss + 0.0 * theirs.openness.weight.sum()
+        if step in (0, 3):
+            loss = loss + 0.5 * theirs(inputs).gates.mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=0, atol=1e-6)
+
+
+def test_numbers_of_the_model_are_recorded_and_its_points_projected(tmp_path):
+    """At every evaluation, in files that TensorBoard reads, and once each when a run goes on."""
+    labels = ["'a'", "'\\n'", "'b'", "''"]
+
+    def project(model):
+        assert not model.training
+        return weights(model)[:12].reshape(4, 3), labels
+
+    settings = {
+        "steps": 9, "optimizer": ADAMW, "every": 3, "save_every": 3, "evaluate": falling,
+        "evaluate_every": 3, "watch": lambda model: {"norm": weights(model).norm().item()},
+        "project": project, "tensorboard": tmp_path / "events", "state_folder": tmp_path / "state",
+        "key": "k",
+    }  # fmt: skip
+    fit(gated(seed=4), batches(), **{**settings, "steps": 12, "key": "another"})
+    with pytest.raises(Interrupted):
+        fit(gated(), cut_off(batches(), 7), **settings)
+    last = gated(seed=9)
+    metrics = fit(last, batches(), **settings).metrics
+    assert metrics["norm"].notna().all()
+    shown = EventAccumulator(str(tmp_path / "events")).Reload()
+    scalars = {"loss/train", "loss/val", "lr", "grad_norm", "norm"}
+    assert scalars <= set(shown.Tags()["scalars"])
+    assert [event.step for event in shown.Scalars("loss/val")] == [0, 3, 6, 9]
+    np.testing.assert_allclose(
+        [event.value for event in shown.Scalars("norm")], metrics["norm"], rtol=1e-6
+    )
+    config = ProjectorConfig()
+    text_format.Parse((tmp_path / "events/projector_config.pbtxt").read_text(), config)
+    named = [part.tensor_name for part in config.embeddings]
+    assert named == [f"coordinates:{step:05}" for step in (0, 3, 6, 9)]
+    for part in config.embeddings:
+        points = np.loadtxt(tmp_path / "events" / part.tensor_path)
+        assert points.shape == (4, 3)
+        assert (tmp_path / "events" / part.metadata_path).read_text().split("\n")[:-1] == labels
+    np.testing.assert_allclose(points.ravel(), weights(last)[:12], rtol=1e-6)
+    assert len(list((tmp_path / "events").glob("*/coordinates"))) == 4
 
 
 def test_another_key_starts_anew(tmp_path):

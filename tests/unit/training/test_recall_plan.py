@@ -14,6 +14,7 @@ SECTION = {
     "penalty": 0.1,
     "rate_grid": [0.01, 0.001],
     "sweep_fraction": 0.3,
+    "sweep_seeds": 2,
     "seeds": 1,
     "arms": {
         "attention": {"model": {"mixer": "attention"}, "seeds": 2},
@@ -50,14 +51,15 @@ def test_tasks_have_their_weights():
         recall_plan.tasks(SECTION | {"test": [[16, 5]]}, "test")
 
 
-def test_the_sweep_has_a_seed_of_its_own_and_reads_no_test_set():
+def test_the_sweep_has_seeds_of_its_own_and_reads_no_test_set():
     sweep = recall_plan.sweep(SECTION)
     assert set(sweep) == {
-        f"{arm}-rate-{rate}-2"
+        f"{arm}-rate-{rate}-{seed}"
         for arm in ("attention", "gru", "attention_d16", "gru_d16")
         for rate in ("0.01", "0.001")
+        for seed in (2, 3)
     }
-    run = sweep["gru_d16-rate-0.001-2"]
-    assert (run["arm"], run["seed"], run["rate"], run["test_tasks"]) == ("gru_d16", 2, 0.001, [])
+    run = sweep["gru_d16-rate-0.001-3"]
+    assert (run["arm"], run["seed"], run["rate"], run["test_tasks"]) == ("gru_d16", 3, 0.001, [])
     assert run["training"] == {"steps": 30, "batch": 32}
     assert not set(sweep) & set(recall_plan.runs(SECTION))

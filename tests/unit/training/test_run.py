@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tgn.models import io
 from tgn.text import tokens
+from tgn.training import evaluation, gravity_watch
 from tgn.training.run import train
 
 MODEL = {
@@ -160,6 +162,89 @@ def test_a_run_starts_from_weights_of_the_same_shape(text, uninterrupted, tmp_pa
     assert after.iloc[0] == pytest.approx(before.iloc[-1])
     with pytest.raises(ValueError, match="another model"):
         train(**arguments(text, tmp_path, start=str(start), model={**MODEL, "width": 32}))
+
+
+GRAVITY = {
+    "width": 16, "depth": 2, "heads": 2, "context": 16, "mixer": "gravity", "mlp_width": 32,
+}  # fmt: skip
+ADAMW = {"kind": "adamw", "learning_rate": 3e-3}
+
+
+def test_a_longer_run_goes_on_from_a_finished_one_if_that_is_asked_for(text, tmp_path, capsys):
+    """It trains: its learning rate is not the 0 that the first schedule ended at."""
+    training = {
+        **TRAINING, "steps": 20, "evaluate_every": 20, "precision": "no", "optimizer": ADAMW,
+        "schedule": {"warmup": 0.2, "decay": 0.8, "shape": "cosine"}, "extend": True,
+    }  # fmt: skip
+    found = []
+    for steps in (20, 60):
+        given = arguments(text, tmp_path, training={**training, "steps": steps}, penalty=0.0)
+        train(**given)
+        found.append(pd.read_parquet(tmp_path / "metrics.parquet"))
+    first, whole = found
+    assert "goes on from step 20, of 20 that were planned, to 60" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(whole[whole["step"] <= 20], first)
+    later = whole[whole["step"] > 20]
+    assert (later["learning_rate"].iloc[:-1] > 1e-5).all()
+    assert later["learning_rate"].max() == pytest.approx(3e-3, rel=0.05)
+    assert whole["validation_loss"].iloc[-1] < first["validation_loss"].iloc[-1] - 0.1
+    assert io.describe(tmp_path / "checkpoint")["metadata"]["training"]["steps"] == 60
+    assert list((tmp_path / "state").glob("*/state.pt"))
+    anew = {**training, "steps": 10, "extend": False}
+    train(**arguments(text, tmp_path, training=anew, penalty=0.0))
+    assert pd.read_parquet(tmp_path / "metrics.parquet")["step"].max() == 10
+
+
+@pytest.mark.parametrize("recipe", ["ours", "as_published"])
+def test_a_gravity_run_is_followed_in_tensorboard_and_its_best_weights_stay(text, tmp_path, recipe):
+    training = {
+        "batch": 4, "steps": 40, "every": 10, "evaluate_every": 10, "validation_windows": 4,
+        "optimizer": {"kind": "adamw", "learning_rate": 0.1},
+    }  # fmt: skip
+    best = tmp_path / "best" / "model.safetensors"
+    train(
+        **arguments(
+            text, tmp_path, training=training, model={**GRAVITY, "recipe": recipe}, best=str(best),
+            tensorboard=str(tmp_path / "events"),
+        )
+    )  # fmt: skip
+    metrics = pd.read_parquet(tmp_path / "metrics.parquet")
+    for name in ("gamma_mean", "gamma_std", "radius_mean", "validation_loss"):
+        assert metrics[name].notna().all(), name
+    assert metrics["gamma_std"].iloc[0] == 0  # all heads begin alike
+    shown = EventAccumulator(str(tmp_path / "events")).Reload()
+    scalars = {"loss/train", "loss/val", "lr", "grad_norm", "repulsion", "gamma_mean"}
+    assert scalars | {"gamma_std", "radius_mean"} <= set(shown.Tags()["scalars"])
+
+    tokenizer = tokens.load_tokenizer(text.parent / "tokenizer.json")
+    probe = tokens.open_tokens(text.parent, "validation")[: GRAVITY["context"]]
+    labels = [repr(tokens.decode(tokenizer, [token])) for token in probe]
+    projected = tmp_path / "events/00040/coordinates"
+    assert (projected / "metadata.tsv").read_text().split("\n")[:-1] == labels
+    points = np.loadtxt(projected / "tensors.tsv")
+    model = io.load(tmp_path / "checkpoint")
+    with torch.no_grad():
+        expected = gravity_watch.coordinates(model, probe)
+    np.testing.assert_allclose(points, expected, atol=1e-4)
+
+    kept = io.load(best.parent)
+    text_of = tokens.open_tokens(text.parent, "validation")
+    with torch.no_grad():
+        table = evaluation.per_window(kept, text_of, GRAVITY["context"], 4)
+    loss = table["nats"].sum() / table["targets"].sum()
+    assert loss == pytest.approx(metrics["validation_loss"].min(), abs=1e-5)
+    assert io.describe(best.parent)["metadata"]["best"] is True
+    assert not (tmp_path / "state").exists()
+
+
+def test_whole_splits_are_not_read_unless_they_are_wanted(text, tmp_path):
+    """The evaluations during training stay, which are all that a short run may need."""
+    train(**arguments(text, tmp_path, training={**TRAINING, "steps": 4, "evaluation": None}))
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {}
+    assert pd.read_parquet(tmp_path / "trajectory.parquet")["step"].max() == 4
+    assert (tmp_path / "checkpoint" / "model.safetensors").exists()
+    assert not (tmp_path / "blocks.parquet").exists()
+    assert not (tmp_path / "documents.parquet").exists()
 
 
 def test_epochs_are_steps_counted_in_windows(text, tmp_path):

@@ -221,12 +221,21 @@ def test_attention_learns_recall_by_a_short_convolution_alone(tmp_path):
 
 def test_the_best_rate_solves_first_or_has_the_highest_accuracy_and_then_the_lowest_loss(tmp_path):
     found = {  # accuracy, loss, steps
-        "a-1": (0.5, 1.0, 90), "a-2": (0.9, 2.0, 90), "a-3": (0.9, 1.5, 90), "b-1": (0.1, 3.0, 90),
-        "c-1": (0.97, 0.1, 70), "c-2": (0.96, 0.2, 50), "c-3": (0.94, 0.1, 90),
+        "a-1-7": (0.5, 1.0, 90), "a-2-7": (0.9, 2.0, 90), "a-3-7": (0.9, 1.5, 90),
+        "b-1-7": (0.1, 3.0, 90),
+        "c-1-7": (0.97, 0.1, 70), "c-2-7": (0.96, 0.2, 50), "c-3-7": (0.94, 0.1, 90),
+        # at rate 1 one seed does best of all, and the other fails
+        "d-1-7": (0.9, 0.1, 90), "d-1-8": (0.1, 4.0, 90),
+        "d-2-7": (0.8, 1.0, 90), "d-2-8": (0.7, 1.0, 90),
+        # one seed solves it early at rate 1, all seeds do at rate 2
+        "e-1-7": (0.99, 0.1, 40), "e-1-8": (0.9, 0.3, 90),
+        "e-2-7": (0.95, 0.2, 70), "e-2-8": (0.95, 0.2, 80),
     }  # fmt: skip
     runs, paths = {}, []
     for name, (accuracy, loss, steps) in found.items():
-        runs[name] = {"arm": name[0], "rate": float(name[2]), "training": {"solved": 0.95}}
+        arm, rate, seed = name.split("-")
+        runs[name] = {"arm": arm, "rate": float(rate), "seed": int(seed)}
+        runs[name]["training"] = {"solved": 0.95}
         paths.append(tmp_path / name / "metrics.parquet")
         paths[-1].parent.mkdir()
         rows = {"validation_accuracy": [0.0, accuracy], "validation_loss": [5.0, loss]}
@@ -234,12 +243,16 @@ def test_the_best_rate_solves_first_or_has_the_highest_accuracy_and_then_the_low
 
     def best():
         synthetic.choose_rates(metrics=paths, runs=runs, table=tmp_path / "rates.csv")
-        return [synthetic.best_rate(tmp_path / "rates.csv", arm) for arm in "abc"]
+        return [synthetic.best_rate(tmp_path / "rates.csv", arm) for arm in "abcde"]
 
-    assert best() == [3, 1, 2]
+    assert best() == [3, 1, 2, 2, 2]
     for run in runs.values():
         run["training"] = {"solved": None}
-    assert best() == [3, 1, 1]
+    assert best() == [3, 1, 1, 2, 2]
+    table = pd.read_csv(tmp_path / "rates.csv")
+    assert table.loc[table["best"], ["arm", "rate", "seed"]].values.tolist() == [
+        ["a", 3, 7], ["b", 1, 7], ["c", 1, 7], ["d", 2, 7], ["d", 2, 8], ["e", 2, 7], ["e", 2, 8],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Paper 3: what the tables of gains, weights and sheaf say of its claims."""

@@ -1,0 +1,252 @@
+"""What the training runs of a configuration would cost on GPUs, before any of them is started.
+
+Operations are those of :func:`tgn.models.sizes.flops_per_token`, forward and twice that backward,
+and forward once more where activations are recomputed. Memory is counted, not guessed: parameters
+on the meta device, and the bytes that a block of the model keeps for its backward pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.autograd.graph import saved_tensors_hooks
+
+from tgn.models import build, sizes
+from tgn.models.config import ModelConfig
+from tgn.training import optimizers, plan, recall_plan, recall_tasks_plan
+from tgn.training.run import matched
+
+PEAK = {"bf16": 312e12, "no": 19.5e12}  # operations a second of an A100 (data sheet), dense
+UTILISATION = 0.35  # of the peak, as stated where nothing else is
+PROBED = (32, 64, 96)  # lengths of sequences whose activations are counted
+GB = 1e9
+EXAMPLES = ("recall", "recall_task")  # rules whose batch is given in tokens, not in windows
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Runs that are trained alike but for their seed, and what one of them needs.
+
+    Operations are of one run; memory is of one GPU, in bytes; ``checkpoint`` is the state from
+    which a killed run goes on, in bytes, weights included.
+    """
+
+    rule: str
+    arm: str
+    runs: int
+    gpus: int
+    parameters: int
+    tokens: int
+    operations: float
+    peak: float
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def memory(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+    @property
+    def checkpoint(self) -> int:
+        return self.weights + self.optimizer
+
+    def hours(self, utilisation: float = UTILISATION) -> float:
+        """GPU-hours of all runs at a share of the peak."""
+        return self.runs * self.operations / (self.peak * utilisation) / 3600
+
+
+def allocations(config: Mapping[str, Any], vocabulary: int) -> list[Allocation]:
+    """Every training of a complete configuration that asks for GPUs, and of the sweeps before it.
+
+    Parameters
+    ----------
+    vocabulary
+        Tokens of the language models' tokenizer, where the configuration leaves it to the text.
+
+    Raises
+    ------
+    ValueError
+        If a run is given in epochs, whose number of steps only its text knows.
+    """
+    alike: dict[str, list[tuple[str, int, Mapping[str, Any]]]] = {}
+    for rule, gpus, run in _planned(config):
+        sized = {key: run.get(key) for key in ("arm", "model", "match", "training", "text")}
+        sized["training"] = {**run["training"], "schedule": None}
+        alike.setdefault(json.dumps([rule, sized], sort_keys=True), []).append((rule, gpus, run))
+    found = []
+    for (rule, gpus, run), *others in alike.values():
+        text = config[run.get("text") or "language_model"]["text"] or {}
+        tokens = text.get("vocabulary") or vocabulary
+        found.append(_allocation(rule, gpus, run, 1 + len(others), tokens))
+    return found
+
+
+def _planned(config: Mapping[str, Any]) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    language, convergence = config["language_model"], config["convergence"]
+    texts = plan.runs(language) | plan.convergence_runs(language, convergence)
+    if language["rates"] is None:
+        texts |= plan.sweep(language)
+    if convergence["rates"] is None:
+        texts |= plan.convergence_sweep(language, convergence)
+    recall = config["recall"]
+    recalled = recall_plan.runs(recall)
+    if recall["rates"] is None:
+        recalled |= recall_plan.sweep(recall)
+    tasks = config["recall_tasks"]
+    small = recall_tasks_plan.runs(tasks)
+    swept = {k for k, task in tasks["tasks"].items() if task["rates"] is None}
+    small |= {k: r for k, r in recall_tasks_plan.sweep(tasks).items() if r["task"] in swept}
+    gravity, family = config["gravity"], config["constraints"]["family"]
+    falling = plan.gravity_runs(language, gravity)
+    if gravity["rates"] is None:
+        falling |= plan.gravity_sweep(language, gravity)
+    for rule, section, runs in (
+        ("language_model", language, texts),
+        ("gravity_model", gravity, falling),
+        ("constraints_model", family, plan.constraints_runs(language, config["constraints"])),
+        ("recall", recall, recalled),
+        ("recall_task", tasks, small),
+    ):
+        if section["gpus"]:
+            yield from ((rule, section["gpus"], run) for run in runs.values())
+
+
+def _allocation(
+    rule: str, gpus: int, run: Mapping[str, Any], runs: int, vocabulary: int
+) -> Allocation:
+    training = run["training"]
+    if "steps" not in training:
+        raise ValueError(f"{rule}, {run['arm']}: `epochs` given; a plan needs `steps`")
+    config = matched({"vocabulary": vocabulary, **run["model"]}, run.get("match"))
+    tokens = training["batch"] * (1 if rule in EXAMPLES else config.context)
+    precision = training.get("precision", "no")
+    checkpointing = training.get("gradient_checkpointing", False)
+    here = tokens // gpus // training.get("micro_batches", 1)
+    forward = sizes.flops_per_token(config, config.context)
+    states = _optimizer_states(config, training["optimizer"]["kind"])
+    parameters = sizes.parameters(config)
+    return Allocation(
+        rule=rule,
+        arm=run["arm"],
+        runs=runs,
+        gpus=gpus,
+        parameters=parameters,
+        tokens=training["steps"] * tokens,
+        operations=training["steps"] * tokens * forward * (4 if checkpointing else 3),
+        peak=PEAK[precision],
+        weights=4 * parameters,
+        # beside their own buffers, the buckets in which processes exchange gradients
+        gradients=4 * parameters * (2 if gpus > 1 else 1),
+        optimizer=4 * states,
+        activations=round(here * activation_bytes(config, precision, checkpointing)),
+    )
+
+
+@cache
+def _optimizer_states(config: ModelConfig, kind: str) -> int:
+    """Numbers an optimizer keeps: one for each weight under Muon, two under AdamW."""
+    with torch.device("meta"):
+        model = build(config)
+    total = sum(p.numel() for p in model.parameters())
+    muon = sum(p.numel() for p in optimizers.hidden_matrices(model)) if kind == "muon" else 0
+    return 2 * total - muon
+
+
+@cache
+def activation_bytes(
+    config: ModelConfig, precision: str = "no", checkpointing: bool = False
+) -> float:
+    """Bytes that each token of a batch keeps on the device until the backward pass.
+
+    Models of one block and of two are run forward on the CPU, on sequences of a few lengths, and
+    what they keep is counted; from there it grows with the depth, and with the context as a
+    polynomial of second degree, as where distances of all pairs are kept. With checkpointing every
+    block keeps its input alone, but for one at a time. The vocabulary does not matter: the head
+    computes its gradients at once.
+    """
+    one, two = (
+        np.polyfit(
+            PROBED,
+            [
+                _saved(replace(config, depth=depth, vocabulary=16, context=tokens), precision)
+                for tokens in PROBED
+            ],
+            deg=2,
+        )
+        for depth in (1, 2)
+    )
+
+    def each(counted: NDArray[np.float64]) -> float:  # without the constant
+        return float(counted[0] * config.context + counted[1])
+
+    block, kept = each(two - one), 4.0 * config.width
+    outside = each(2 * one - two)
+    if checkpointing:
+        return outside + block + config.depth * kept
+    return outside + config.depth * block
+
+
+def _saved(config: ModelConfig, precision: str) -> int:
+    """Bytes a model saves for its backward pass over one sequence, parameters left out."""
+    with torch.device("meta"):
+        model = build(config)
+    model = model.to_empty(device="cpu")
+    for tensor in (*model.parameters(), *model.buffers()):
+        torch.nn.init.zeros_(tensor)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: list[torch.Tensor] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    tokens = torch.zeros(1, config.context, dtype=torch.long)
+    with (
+        saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        model(tokens, targets=tokens)
+    stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    return sum(size for place, size in stored.items() if place not in own)
+
+
+def table(found: Sequence[Allocation], utilisation: float = UTILISATION) -> str:
+    """The allocations as text in columns, with the sum of each rule."""
+    head = (
+        f"{'rule':<15} {'arm':<22} {'runs':>4} {'GPUs':>4} {'param. M':>9} {'tokens M':>9} "
+        f"{'PFLOP':>10} {'weights':>8} {'grad.':>7} {'opt.':>7} {'activ.':>7} {'GB/GPU':>7} "
+        f"{'state GB':>8} {'GPU-hours':>9}"
+    )
+    lines = [head]
+    for rule in dict.fromkeys(a.rule for a in found):
+        own = [a for a in found if a.rule == rule]
+        lines += [
+            f"{a.rule:<15} {a.arm:<22} {a.runs:>4} {a.gpus:>4} {a.parameters / 1e6:>9.2f} "
+            f"{a.tokens / 1e6:>9.1f} {a.operations / 1e15:>10.1f} {a.weights / GB:>8.2f} "
+            f"{a.gradients / GB:>7.2f} {a.optimizer / GB:>7.2f} {a.activations / GB:>7.2f} "
+            f"{a.memory / GB:>7.2f} {a.checkpoint / GB:>8.2f} {a.hours(utilisation):>9.2f}"
+            for a in own
+        ]
+        lines.append(_sum(f"{rule}, sum", own, utilisation))
+    lines.append(_sum("sum", found, utilisation))
+    lines.append(
+        f"An A100 at {utilisation:.0%} of its peak: {PEAK['bf16'] / 1e12:g} TFLOP/s in bf16, "
+        f"{PEAK['no'] / 1e12:g} in single precision. Evaluation and start-up come on top. Models "
+        "of a few million parameters reach far less of it: launching kernels takes the time there."
+    )
+    return "\n".join(lines)
+
+
+def _sum(name: str, found: Sequence[Allocation], utilisation: float) -> str:
+    runs, hours = sum(a.runs for a in found), sum(a.hours(utilisation) for a in found)
+    states = sum(a.runs * a.checkpoint for a in found) / GB
+    return f"{name:<38} {runs:>4} {'':>84} {states:>8.2f} {hours:>9.2f}"
