@@ -329,7 +329,7 @@ rule constraints:
     params:
         call="tgn.plots.constraints:draw",
         figure="constraints",
-        labels={name: MODELS[name]["label"] for name in CONSTRAINTS["models"]},
+        labels={name: model["label"] for name, model in MODELS.items()},
         shown=CONSTRAINTS["models"],
         twins=CONSTRAINTS["twins"],
         scale=config["scale"],

@@ -90,7 +90,7 @@ def _require_gpus(number: int) -> None:
         raise RuntimeError(
             f"this job asks for {number} GPUs and torch finds {cuda.device_count()}: run it where "
             "there are more (--profile profiles/slurm), set the `gpus` of its section of the "
-            "configuration, or let it compute on CPUs with --config require_gpus=false"
+            "configuration, or let it compute on CPUs with --config require_gpus=False"
         )
 
 

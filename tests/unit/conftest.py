@@ -1,5 +1,7 @@
 """Tiny random models, one a family, shared by the tests of the probes."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from transformers import (
@@ -149,9 +151,11 @@ def tiny_model():
     def make(name):
         torch.manual_seed(0)
         if name in CONFIGS:
-            model = AutoModelForCausalLM.from_config(CONFIGS[name], dtype=torch.float32).eval()
+            model = AutoModelForCausalLM.from_config(
+                deepcopy(CONFIGS[name]), dtype=torch.float32
+            ).eval()
         else:
-            model = AutoModel.from_config(OTHERS[name], dtype=torch.float32).eval()
+            model = AutoModel.from_config(deepcopy(OTHERS[name]), dtype=torch.float32).eval()
         for parameter in model.parameters():
             spread = 0.3 if parameter.ndim == 1 else 0.2
             torch.nn.init.normal_(parameter, mean=parameter.mean().item(), std=spread)

@@ -44,7 +44,13 @@ def test_every_system_has_its_works(system):
 
 
 @pytest.mark.parametrize(
-    ("source", "least"), [("TGN paper|guide", 40), ("thermodynamic-scaling README", 5)]
+    ("source", "least"),
+    [
+        ("TGN paper|guide", 40),
+        ("thermodynamic-scaling README", 5),
+        ("NGT README", 15),
+        ("Paper 3 README", 15),
+    ],
 )
 def test_every_claim_that_a_work_read_so_makes_is_named_by_a_sentence(source, least):
     cited = set().union(*(work.cited for work in WORKS))

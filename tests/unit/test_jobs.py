@@ -84,7 +84,7 @@ def test_a_job_for_more_gpus_than_there_are_stops_before_it_begins(module, capsy
     with pytest.raises(SystemExit):
         jobs.run("steps:write", {"path": "b", "text": "", "seed": 0}, gpus=99, log="gpu.log")
     assert "asks for 99 GPUs" in (module / "gpu.log").read_text()
-    assert "require_gpus=false" in capsys.readouterr().err
+    assert "require_gpus=False" in capsys.readouterr().err
     assert not (module / "b").exists()
 
 

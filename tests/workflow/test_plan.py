@@ -132,7 +132,7 @@ def test_the_default_profile_holds_nothing_a_cluster_profile_sets():
 
 def test_slurm_requests_survive_the_default_profile(checkout):
     """profiles/default is laid over every other profile, key by key."""
-    run = snakemake(checkout, "--profile", "profiles/slurm", "--dry-run", "all")
+    run = snakemake(checkout, "--profile", "profiles/slurm", "--dry-run", "all", "shakespeare")
     assert "Scale: paper" in run.stderr
     text = run.stdout + run.stderr
     jobs = dict(re.findall(r"rule (\w+):\n(?:    .*\n)*?    resources: (.*)", text))

@@ -2,15 +2,11 @@
 
 from tgn.jobs import run
 
-arguments = {
-    name: value
-    for items in (snakemake.input, snakemake.output, snakemake.params)
-    for name, value in items.items()
-    if name not in {"call", "code", "record"}
-}
+parts = (snakemake.input, snakemake.output, snakemake.params)
+given = {name: value for part in parts for name, value in part.items()}
 run(
     snakemake.params.call,
-    arguments,
+    {name: given[name] for name in given if name not in {"call", "code", "record"}},
     inputs=list(snakemake.input),
     record=snakemake.output.get("record"),
     log=str(snakemake.log),

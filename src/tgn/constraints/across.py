@@ -89,7 +89,7 @@ def _along(
     """A (partial) correlation over models, families as the units of its interval."""
     names = [x, y, *given]
     if lacking := [name for name in names if name not in table or table[name].notna().sum() < 2]:
-        raise Undecidable(f"{', '.join(lacking)} was not measured in two models")
+        raise Undecidable(f"fewer than two models have {' and '.join(lacking)}")
     rows = table.dropna(subset=names)
     columns = [rows[name].to_numpy(float) for name in names]
     r = partial_correlation(*columns, rank=rank) if given else correlation(*columns, rank=rank)

@@ -90,7 +90,8 @@ def _row(folder: Path) -> dict[str, Any]:
         for name, value in config.to_dict().items()
         if name not in _SHAPE and value != usual[name]
     }
-    if penalty := about.get("penalty"):
+    priced = config.mixer in ("gated", "gravity")  # gates, or repulsion
+    if (penalty := about.get("penalty")) and priced:
         special["penalty"] = penalty
     row: dict[str, Any] = {
         "arm": f"{about.get('arm', '')}{' (best)' if about.get('best') else ''}",
