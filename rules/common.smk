@@ -54,6 +54,7 @@ def checked(config):
     except (ValueError, FileNotFoundError) as error:
         raise WorkflowError(str(error)) from None
     environment.put("PYTHONHASHSEED", complete["python_hash_seed"])
+    environment.put(environment.REQUIRE_GPUS, int(complete["require_gpus"]))
     return complete
 
 

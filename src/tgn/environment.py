@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")  # what a container may use
+REQUIRE_GPUS = (
+    "TGN_REQUIRE_GPUS"  # 0: a job that asks for GPUs computes on CPUs where there are none
+)
 
 
 def put(variable: str, value: object) -> None:

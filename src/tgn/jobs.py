@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tgn import provenance
+from tgn.environment import REQUIRE_GPUS
 from tgn.sources import FetchError
 
 _THREAD_VARIABLES = (
@@ -51,7 +52,8 @@ def run(
     threads
         Of numerical libraries, unless SLURM allotted a number of CPUs, which then wins.
     gpus
-        That must be there: a job made for GPUs would need weeks without.
+        That must be there, unless the variable ``TGN_REQUIRE_GPUS`` is 0: a job made for GPUs would
+        need weeks without.
 
     Raises
     ------
@@ -82,7 +84,7 @@ def allotted_cpus(threads: int) -> int:
 
 
 def _require_gpus(number: int) -> None:
-    if not number:
+    if not number or os.environ.get(REQUIRE_GPUS) == "0":
         return
     from torch import cuda  # slow to import
 

@@ -88,6 +88,12 @@ def test_a_job_for_more_gpus_than_there_are_stops_before_it_begins(module, capsy
     assert not (module / "b").exists()
 
 
+def test_where_no_gpu_is_required_such_a_job_computes_on_cpus(module, monkeypatch):
+    monkeypatch.setenv(jobs.REQUIRE_GPUS, "0")
+    jobs.run("steps:write", {"path": "b", "text": "", "seed": 0}, gpus=99)
+    assert (module / "b").exists()
+
+
 def test_slurm_allots_cpus_over_what_the_workflow_says(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(16))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "5")

@@ -11,5 +11,5 @@ run(
     record=snakemake.output.get("record"),
     log=str(snakemake.log),
     threads=snakemake.threads,
-    gpus=snakemake.config["require_gpus"] and snakemake.resources.get("gpu", 0),
+    gpus=snakemake.resources.get("gpu", 0),
 )
