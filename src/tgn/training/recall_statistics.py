@@ -259,7 +259,12 @@ def training_table(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _accuracy(row: pd.Series) -> Record:
-    note = "" if row["seeds"] > 1 else "one seed, whose own variation is not in the interval"
+    note = ""
+    if row["seeds"] == 1:
+        known = row["trials"] < row["n"]
+        note = "one seed; in the interval the spread of seeds is " + (
+            "that of other arms" if known else "left out"
+        )
     return {
         "value": row["accuracy"],
         "ci_low": row["low"],

@@ -72,6 +72,17 @@ def test_seeds_that_differ_widen_the_interval_of_their_mean_alone():
     np.testing.assert_allclose(table.loc[("tgn", MEAN), "accuracy"], 0.95)
 
 
+def test_the_interval_of_one_seed_says_whose_spread_it_holds():
+    several = accuracies(seeds=(0, 1))
+    one = several[(several["arm"] != "tgn") | (several["seed"] == 0)]
+    for found, words in ((one, "that of other arms"), (accuracies(), "left out")):
+        table = recall_statistics.accuracy_table(found, set())
+        means = table[(table["seed"] == MEAN) & (table["arm"] == "tgn")]
+        assert all(
+            words in record["note"] for record in recall_statistics.accuracy_statistics(means)
+        )
+
+
 def test_the_table_knows_chance_and_training():
     table = means().set_index(["arm", "input_seq_len", "num_kv_pairs"]).loc["attention"]
     assert table["context_chance"].tolist() == [0.5, 0.5, 0.25]
