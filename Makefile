@@ -40,7 +40,7 @@ test: .venv/ready
 	$(ACTIVATE) python envs/generate.py --check
 	$(ACTIVATE) pytest
 
-# The workflow on a SLURM of two nodes, which the tests install (apt, root), start and stop.
+# Figure 8 at the smoke scale on a SLURM of two nodes, which the tests install (apt, root), start and stop.
 test-slurm: .venv/ready
 	$(ACTIVATE) pytest tests/slurm
 

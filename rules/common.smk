@@ -266,19 +266,13 @@ def require_gpus(rules):
     limit = workflow.global_resources.get("gpu")
     if limit is None or workflow.nodes is not None:
         return
-    asked = {
-        planned.name: planned.resources[
-            "gpu"
-        ].value  # `rule` at a line's start is a keyword
-        for planned in rules
-        if "gpu" in planned.resources
-    }
-    for name, number in asked.items():
-        if isinstance(number, int) and number > limit.value:
+    for planned in rules:
+        asked = planned.resources["gpu"].value if "gpu" in planned.resources else 0
+        if isinstance(asked, int) and asked > limit.value:
             raise WorkflowError(
-                f"{name} asks for {number} GPUs and this run may use {limit.value}: where there "
-                f"are as many, say so with --resources gpu={number}; on a cluster use --profile "
-                "profiles/slurm; or set the `gpus` of its section of the configuration"
+                f"{planned.name} asks for {asked} GPUs and this run may use {limit.value}: where "
+                f"there are as many, say so with --resources gpu={asked}; on a cluster use "
+                "--profile profiles/slurm; or set the `gpus` of its section of the configuration"
             )
 
 

@@ -7,9 +7,7 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")  # what a container may use
-REQUIRE_GPUS = (
-    "TGN_REQUIRE_GPUS"  # 0: a job that asks for GPUs computes on CPUs where there are none
-)
+REQUIRE_GPUS = "TGN_REQUIRE_GPUS"  # 0: jobs that ask for GPUs compute on CPUs without
 
 
 def put(variable: str, value: object) -> None:

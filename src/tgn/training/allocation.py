@@ -91,33 +91,34 @@ def allocations(config: Mapping[str, Any], vocabulary: int) -> list[Allocation]:
 
 
 def _planned(config: Mapping[str, Any]) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    """Rule, GPUs and settings of every run; sweeps are among them where no table has the rates."""
     language, convergence = config["language_model"], config["convergence"]
+    gravity, constraints = config["gravity"], config["constraints"]
+    recall, tasks = config["recall"], config["recall_tasks"]
     texts = plan.runs(language) | plan.convergence_runs(language, convergence)
-    if language["rates"] is None:
-        texts |= plan.sweep(language)
-    if convergence["rates"] is None:
-        texts |= plan.convergence_sweep(language, convergence)
-    recall = config["recall"]
-    recalled = recall_plan.runs(recall)
-    if recall["rates"] is None:
-        recalled |= recall_plan.sweep(recall)
-    tasks = config["recall_tasks"]
+    texts |= _unless(language["rates"], plan.sweep(language))
+    texts |= _unless(convergence["rates"], plan.convergence_sweep(language, convergence))
     small = recall_tasks_plan.runs(tasks)
-    swept = {k for k, task in tasks["tasks"].items() if task["rates"] is None}
-    small |= {k: r for k, r in recall_tasks_plan.sweep(tasks).items() if r["task"] in swept}
-    gravity, family = config["gravity"], config["constraints"]["family"]
+    for task, settings in tasks["tasks"].items():
+        swept = recall_tasks_plan.by_task(recall_tasks_plan.sweep(tasks), task)
+        small |= _unless(settings["rates"], swept)
     falling = plan.gravity_runs(language, gravity)
-    if gravity["rates"] is None:
-        falling |= plan.gravity_sweep(language, gravity)
+    falling |= _unless(gravity["rates"], plan.gravity_sweep(language, gravity))
+    recalled = recall_plan.runs(recall) | _unless(recall["rates"], recall_plan.sweep(recall))
+    family = plan.constraints_runs(language, constraints)
     for rule, section, runs in (
         ("language_model", language, texts),
         ("gravity_model", gravity, falling),
-        ("constraints_model", family, plan.constraints_runs(language, config["constraints"])),
+        ("constraints_model", constraints["family"], family),
         ("recall", recall, recalled),
         ("recall_task", tasks, small),
     ):
         if section["gpus"]:
             yield from ((rule, section["gpus"], run) for run in runs.values())
+
+
+def _unless(rates: str | None, sweep: plan.Planned) -> plan.Planned:
+    return sweep if rates is None else {}
 
 
 def _allocation(
