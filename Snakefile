@@ -5,13 +5,11 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config.yaml"
-
-
 include: "rules/common.smk"
 include: "rules/checks.smk"
 
 
+configfile: readable(*workflow.config_settings.configfiles, "config.yaml")
 configfile: overlay(config)
 
 
@@ -22,11 +20,7 @@ pathvars:
     results=RESULTS[config["scale"]],
 
 
-resource_scopes:
-    gpu="local",
-
-
-limit_memory()
+limit_resources()
 
 
 include: "rules/plan.smk"

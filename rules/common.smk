@@ -2,6 +2,7 @@
 
 import re
 import os
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,11 @@ from tgn.training import recall_plan, recall_tasks_plan
 
 # Jobs find the library without being told, on this machine, on a cluster node or under conda.
 environment.put_first("PYTHONPATH", SOURCE_ROOT)
+# What libraries keep for later, lists of fonts and compiled kernels, stays in this folder.
+for variable in ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+    environment.put(variable, Path(".snakemake/caches", variable).resolve())
+# Snakemake puts the name of its Python into shell commands as it is, with the blanks in it.
+sys.executable = shlex.quote(sys.executable)
 
 RESULTS = {"laptop": "results", "paper": "results/paper", "smoke": "results/smoke"}
 # Each figure's rules file adds its own; `UNDECIDED` are the statistics that could not be had.
@@ -31,17 +37,31 @@ REAL_RECORDINGS = "snakemake results/paper/fig14.pdf --config scale=paper"
 OWN_DERIVATIVES = "snakemake results/fig14.pdf --config fmri_derivatives=PATH"
 
 
+def readable(*paths):
+    """The last of these files of configuration, once all are known to hold no trap.
+
+    Snakemake's own reader takes the last of two equal keys, and as many aliases as there are.
+    """
+    try:
+        if workflow.is_main_process:  # its jobs need not look again
+            for path in paths:
+                configuration.read_mapping(path)
+    except (ValueError, FileNotFoundError) as error:
+        raise WorkflowError(str(error)) from None
+    return str(paths[-1])
+
+
 def overlay(config):
     """The active scale's overlay; a command-line --config scale=... has been merged by now."""
     try:
-        return configuration.scale_overlay(config)
+        return readable(configuration.scale_overlay(config))
     except ValueError as error:
         raise WorkflowError(str(error)) from None
 
 
 def checked(config):
     """The merged configuration, validated, with defaults filled in."""
-    config.setdefault("scale", config["default_scale"])
+    config.setdefault("scale", config.get("default_scale"))
     schema = configuration.read_yaml("config/schema.yaml")
     try:
         complete = configuration.completed(config, schema)
@@ -58,17 +78,21 @@ def checked(config):
     return complete
 
 
-def limit_memory():
-    """Keep jobs that run side by side on this machine within the memory that is free now.
+def limit_resources():
+    """Keep jobs that run side by side on this machine to one GPU and to the memory free now.
 
     Rules say what they need as `mem_mb`; one that needs more than there is runs alone. A cluster
-    keeps account of its own memory, and --resources mem_mb=... on the command line wins.
+    keeps its own account, and would be asked for no more than the limit: so it has none, and
+    profiles, which a cluster's run reads too, cannot hold it. --resources gpu=... mem_mb=... on the
+    command line wins.
     """
     # Only on a cluster is there a number of nodes (`jobs` of its profile), dry-runs included.
-    here = workflow.is_main_process and workflow.nodes is None
-    if here and "mem_mb" not in workflow.global_resources:
-        free = min(psutil.virtual_memory().available, environment.memory_limit())
-        workflow.register_resource("mem_mb", max(1, round(free / 1e6)))
+    if not workflow.is_main_process or workflow.nodes is not None:
+        return
+    free = min(psutil.virtual_memory().available, environment.memory_limit())
+    for name, limit in {"gpu": 1, "mem_mb": max(1, round(free / 1e6))}.items():
+        if name not in workflow.global_resources:
+            workflow.register_resource(name, limit)
 
 
 def library(*modules):
@@ -219,9 +243,10 @@ def constraints_about(name):
 
 
 def constraints_memory(name):
-    """Megabytes: half-precision weights are loaded as fp32, and beside themselves for a moment."""
+    """Megabytes: stored in half precision, loaded as fp32 or bf16, and beside itself for a moment."""
     stored = SOURCES[MODELS[name]["source"]].get("bytes", 0)
-    return config["constraints"]["memory_mb"] + round(3 * stored / 1e6)
+    copies = 2 if name in config["constraints"]["bfloat16"] else 3
+    return config["constraints"]["memory_mb"] + round(copies * stored / 1e6)
 
 
 def start_of_run(wildcards):

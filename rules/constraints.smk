@@ -61,6 +61,7 @@ CONSTRAINTS_TABLES = {
 }
 CONSTRAINTS_CODE = library(
     "statistics.py",
+    "probing/prompts.py",
     "probing/turning.py",
     *(
         f"constraints/{name}.py"
@@ -339,7 +340,12 @@ rule constraints:
 
 use rule constraints as constraints_figure with:
     output:
-        pdf="<results>/constraints/fig_{figure}.pdf",
+        pdf=report(
+            "<results>/constraints/fig_{figure}.pdf",
+            category="Thermodynamic constraints",
+            labels={"figure": "fig_{figure}", "scale": config["scale"]},
+            caption="../docs/captions/constraints_part.rst",
+        ),
         png="<results>/constraints/fig_{figure}.png",
         table="<results>/constraints/fig_{figure}.csv",
     log:
@@ -352,7 +358,12 @@ use rule constraints as constraints_figure with:
 
 use rule constraints as constraints_notebook with:
     output:
-        pdf="<results>/constraints/{notebook}.pdf",
+        pdf=report(
+            "<results>/constraints/{notebook}.pdf",
+            category="Thermodynamic constraints",
+            labels={"figure": "{notebook}", "scale": config["scale"]},
+            caption="../docs/captions/constraints_part.rst",
+        ),
         png="<results>/constraints/{notebook}.png",
         table="<results>/constraints/{notebook}.csv",
     log:

@@ -2,26 +2,9 @@
 
 import os
 
+from tgn.preflight import sources_in_use
+
 RESULT_SUFFIXES = {".pdf", ".png", ".json", ".md", ".html", ".parquet"}
-
-
-def sources_in_use():
-    """Sources the active scale reads."""
-    rank = config["rank_dynamics"]
-    models = {
-        MODELS[name]["source"]
-        for name in [
-            *rank["models"],
-            *config["scaling"]["models"],
-            *config["constraints"]["models"],
-        ]
-    }
-    texts = {rank["corpus"]}
-    for section in ("language_model", "gravity"):
-        text = config[section]["text"] or {}
-        texts |= {text.get(key) for key in ("corpus", "source", "tokenizer")}
-    brains = set(fmri_plan.sources_in_use(config["fmri"], config["fmri_derivatives"]))
-    return sorted((models | texts | brains | {"edwards-anderson"}) - {None, "char"})
 
 
 def about_recordings():
@@ -77,7 +60,10 @@ def announce():
         f"Scale: {config['scale']} (results in {RESULTS[config['scale']]}/)",
         "Data of all figures:",
     ]
-    lines += [f"  {sources.describe(name, SOURCES[name])}" for name in sources_in_use()]
+    lines += [
+        f"  {sources.describe(name, SOURCES[name])}"
+        for name in sources_in_use(config, MODELS)
+    ]
     lines += about_recordings()
     if config["scale"] != "paper":
         lines += [

@@ -28,7 +28,7 @@ SYSTEMS = {
     "tgn": "Thermodynamic Gated Networks",
     "thermodynamic-scaling": "Thermodynamic scaling",
     "ngt": "Newton Gravity Transformer",
-    "constraints": "Thermodynamic constraints in transformer architectures",
+    "constraints": "Thermodynamic constraints in transformer architectures (Paper 3)",
 }
 
 Side = Literal["above", "below", "either"]

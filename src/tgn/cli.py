@@ -5,24 +5,27 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import shutil
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
 from tgn import sources
 
 REGISTRY = Path("config/sources.yaml")
-GPT2_TOKENS = 50257
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; an error ends as one line on standard error and exit status 1."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who read has enough, as in `tgn plan | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 0
     except (OSError, ValueError, sources.FetchError) as error:
         print(f"tgn: {error}", file=sys.stderr)
         return 1
@@ -34,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Data and models of the project, and a check of its installation.",
         epilog="Figures and verdicts are made by `make`, or by Snakemake: `snakemake fig8`.",
     )
-    parser.add_argument("--version", action="version", version=f"tgn {_version('tgn')}")
+    parser.add_argument("--version", action="version", version=f"tgn {version('tgn')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for run in (list_sources, fetch, doctor):
         about = (run.__doc__ or "").splitlines()[0]
@@ -60,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
                 "--folder",
                 type=Path,
                 help="where downloads are kept; default: resources/ of the project",
+            )
+        if run is doctor:
+            command.add_argument("--scale", help="laptop, paper or smoke; default: the project's")
+            command.add_argument(
+                "--profile",
+                type=Path,
+                metavar="FOLDER",
+                help="such as profiles/slurm; default: jobs run on this machine",
             )
     _add_model_commands(commands)
     _add_results_commands(commands)
@@ -117,7 +128,7 @@ def _add_results_commands(commands: argparse._SubParsersAction) -> None:
     timing = commands.add_parser("times", help=about, description=about)
     timing.add_argument("results", nargs="?", default="results", help="default: results")
     timing.set_defaults(run=times)
-    about = "List what every training on GPUs needs: operations, memory, disk, hours of an A100."
+    about = "List what every job on GPUs needs: operations, memory, disk, hours of an A100."
     planning = commands.add_parser("plan", help=about, description=about)
     planning.add_argument("--scale", default="paper", help="default: paper")
     planning.add_argument(
@@ -126,7 +137,6 @@ def _add_results_commands(commands: argparse._SubParsersAction) -> None:
     planning.add_argument(
         "--vocabulary",
         type=int,
-        default=GPT2_TOKENS,
         help="tokens, where the text's own tokenizer decides; default: those of GPT-2",
     )
     planning.set_defaults(run=plan)
@@ -152,26 +162,22 @@ def fetch(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Report versions, the device that would be used and free disk space; fail if a part lacks."""
-    missing = []
-    for package in ("tgn", "torch", "transformers", "snakemake"):
-        found = _version(package)
-        if found is None:
-            missing.append(package)
-        print(f"{package:>14}  {found or 'missing: pip install -r requirements.lock'}")
-    if "torch" not in missing:
-        import torch
+    """Say what a scale needs of this machine and what is there; fail if a part lacks."""
+    from tgn import config, preflight
+    from tgn.files import read_yaml
 
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU only"
-        print(f"{'device':>14}  {device}")
-    runtime = shutil.which("apptainer") or shutil.which("singularity")
-    print(
-        f"{'containers':>14}  {runtime or 'no apptainer, which only fMRIPrep needs: docs/fmri.md'}"
-    )
-    folder = options.folder or _resources()
-    home = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-    print(f"{'free disk':>14}  {shutil.disk_usage(home).free / 1e9:.0f} GB at {home}")
-    return 1 if missing else 0
+    found = list(preflight.machine())
+    root = _resources().parent
+    if (root / "config.yaml").is_file() or options.scale or options.profile:
+        profile = read_yaml(options.profile / "config.yaml") if options.profile else None
+        usual = (profile or {}).get("configfile")  # which may name another scale than the project's
+        chosen = options.scale or (read_yaml(root / usual)["default_scale"] if usual else None)
+        settings = config.load(chosen, root)
+        print(f"{'scale':>14}  {settings['scale']}")
+        found += preflight.scale(settings, root, options.folder or _resources(), profile)
+    for finding in found:
+        print(f"{'LACKS' if finding.lacks else '':5} {finding.part:>14}  {finding.said}")
+    return 1 if any(finding.lacks for finding in found) else 0
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -253,25 +259,21 @@ def times(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Print the allocation that a scale's trainings ask for."""
+    """Print the allocation that a scale's jobs on GPUs ask for."""
     from tgn import config
+    from tgn.files import read_yaml
     from tgn.training import allocation
 
     if not 0 < options.utilisation <= 1:
         raise ValueError(f"--utilisation: {options.utilisation} given; it is in (0, 1]")
     settings = config.load(options.scale, _registry().parents[1])
-    found = allocation.allocations(settings, options.vocabulary)
+    models = read_yaml(_registry().with_name("models.yaml"))
+    found = allocation.allocations(settings, options.vocabulary or allocation.GPT2_TOKENS)
+    found += allocation.probes(settings, models, found)
     if not found:
-        raise ValueError(f"no training of the {options.scale} scale asks for GPUs")
+        raise ValueError(f"no job of the {options.scale} scale asks for GPUs")
     print(allocation.table(found, options.utilisation))
     return 0
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _registry() -> Path:

@@ -7,7 +7,6 @@ models or brains; the registry calls them simulated, and so does every figure ma
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import scipy.io
 from scipy.signal import lfilter
 
 from tgn import sources
+from tgn.files import scratch
 
 BLOCKS = 16  # regions of the atlas of tgn.fmri.cohort.fixture_atlas
 
@@ -47,8 +47,8 @@ def make(*, kind: str, receipt: str | Path, seed: int) -> None:
         raise ValueError(f"no fixture {kind!r}; there are {', '.join(makers)}")
     folder = Path(receipt).parent
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fixture-", dir=folder.parent) as scratch:
-        made = Path(scratch) / "made"
+    with scratch(folder.with_name(f".fixture-{kind}")) as place:
+        made = place / "made"
         makers[kind](made, seed=seed)
         shutil.copytree(made, folder, dirs_exist_ok=True)
     sources.write_receipt(receipt, name=f"fixture-{kind}", kind="fixture", evidence="simulated")
@@ -146,6 +146,8 @@ def modular_connectomes(folder: Path, *, seed: int) -> None:
             path = home / f"{name}.mat"
             path.parent.mkdir(parents=True, exist_ok=True)
             scipy.io.savemat(path, {variable: values.astype(float)}, do_compression=True)
+            with open(path, "r+b") as handle:
+                handle.write(b"made-up".ljust(116))  # in place of a text that tells the hour
 
 
 def block_atlas(folder: Path, *, seed: int) -> None:
@@ -159,6 +161,6 @@ def planted_derivatives(folder: Path, *, seed: int) -> None:
     """Derivatives of two people on the blocks of :func:`block_atlas`, in four states."""
     from tgn.fmri import cohort
 
-    with tempfile.TemporaryDirectory(prefix=".atlas-", dir=folder.parent) as scratch:
-        atlas = cohort.fixture_atlas(Path(scratch))
+    with scratch(folder.with_name(".atlas")) as place:
+        atlas = cohort.fixture_atlas(place)
         cohort.fixture(folder, atlas=atlas, seed=seed)

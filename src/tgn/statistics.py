@@ -339,7 +339,8 @@ def read_statistics(path: str | Path) -> list[Statistic]:
         records = [Statistic(**row) for row in rows]
         _refuse_twins(records)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        remedy = "if another revision made it, delete it and run again"
+        raise ValueError(f"{path}: {error}; {remedy}") from error
     return records
 
 

@@ -60,13 +60,6 @@ def test_a_registry_that_is_not_there_is_named(tmp_path, capsys):
     assert "none.yaml" in capsys.readouterr().err
 
 
-def test_the_doctor_reports_versions_device_and_disk(tmp_path, capsys):
-    assert main(["doctor", "--folder", str(tmp_path / "not" / "yet")]) == 0
-    report = capsys.readouterr().out
-    for word in ("torch", "snakemake", "device", "containers", "free disk"):
-        assert word in report
-
-
 def test_the_registry_is_found_from_a_folder_below(registry, monkeypatch, tmp_path, capsys):
     (tmp_path / "config").mkdir()
     Path(registry).rename(tmp_path / "config/sources.yaml")
@@ -74,8 +67,8 @@ def test_the_registry_is_found_from_a_folder_below(registry, monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path / "docs/deep")
     assert main(["sources"]) == 0
     assert capsys.readouterr().out.startswith("toy: simulated")
-    assert main(["doctor"]) == 0
-    assert str(tmp_path) in capsys.readouterr().out.splitlines()[-1]
+    assert main(["doctor"]) == 0  # of what no configuration decides
+    assert "torch" in capsys.readouterr().out
 
 
 def test_without_a_registry_it_says_where_it_looked(monkeypatch, tmp_path, capsys):

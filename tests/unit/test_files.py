@@ -1,11 +1,19 @@
 """A reader never meets half a file, and a failure leaves what was there."""
 
+import errno
 import hashlib
 
 import pandas as pd
 import pytest
 
-from tgn.files import digest, replacing, write_json, write_table
+from tgn.files import (
+    digest,
+    noticing_full_disk,
+    replacing,
+    scratch,
+    write_json,
+    write_table,
+)
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -31,6 +39,35 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_makes_way(tmp_path):
+    path = tmp_path / "a.txt"
+    with replacing(path) as temporary:
+        name = temporary
+    name.write_text("half of it")
+    with replacing(path) as temporary:
+        assert temporary.read_text() == ""
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_scratch_folder_is_empty_and_goes(tmp_path):
+    place = tmp_path / "new" / ".made"
+    for _ in range(2):
+        with scratch(place) as folder:
+            assert list(folder.iterdir()) == []
+            (folder / "a").touch()
+        assert not place.exists()
+        place.mkdir()
+        (place / "left").touch()
+
+
+def test_a_full_disk_is_told_from_other_faults(tmp_path):
+    words = f"disk is full; make space and run again.*{tmp_path.name}"
+    with pytest.raises(OSError, match=words), noticing_full_disk(tmp_path):
+        raise OSError(errno.ENOSPC, "any words")
+    with pytest.raises(ValueError, match="another"), noticing_full_disk(tmp_path):
+        raise ValueError("another")
 
 
 def test_results_can_be_read_by_others(tmp_path):

@@ -69,7 +69,7 @@ def test_spectra_are_those_of_each_by_itself(tmp_path, group):
         "depth_2": 2,
         "depth_3": -1,
     }
-    label = {"label": "depth_2", "table": tmp_path / "own.parquet"}
+    label = {"label": "depth_2", "dtype": "float32", "table": tmp_path / "own.parquet"}
     value_output.measure_spectra(model=group["models"][1], **label)
     alone = table[table["model"] == "depth_2"].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, pd.read_parquet(label["table"]))
@@ -79,7 +79,9 @@ def test_sheaves_are_those_of_each_by_itself(tmp_path, prompts, group):
     paths = {"table": tmp_path / "s.parquet", "turning": tmp_path / "t.parquet"}
     model_groups.measure_sheaf(**group, **CHOICE, prompts=prompts, **paths)
     own = {"table": tmp_path / "own_s.parquet", "turning": tmp_path / "own_t.parquet"}
-    sheaf.measure_sheaf(model=group["models"][1], label="depth_2", **CHOICE, prompts=prompts, **own)
+    sheaf.measure_sheaf(
+        model=group["models"][1], label="depth_2", dtype="float32", **CHOICE, prompts=prompts, **own
+    )
     for name, path in paths.items():
         table = pd.read_parquet(path)
         assert set(table["model"]) == {"depth_1", "depth_2", "depth_3"}

@@ -8,12 +8,12 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from tgn.probing.prompts import VARIANTS, digest, read_prompts, start_tokens, variants
+from tgn.probing.prompts import NEUTRAL, VARIANTS, digest, read_prompts, start_tokens, variants
 
 CONFIG = Path(__file__).parents[2] / "config"
 SET = CONFIG / "prompts.csv"
 COUNTS = CONFIG / "prompts_tokens.csv"
-CATEGORIES = ["factual", "syntactic", "cliche", "novel", "nonsense"]
+CATEGORIES = ["factual", "syntactic", "cliche", "novel", "nonsense", NEUTRAL]
 TEMPLATE = (
     "{% for m in messages %}<u> {{ m['content'] }}{% endfor %}"
     "{% if add_generation_prompt %} <m>{% endif %}"
@@ -37,7 +37,7 @@ def tokenizer(start=False, template=None, bos="<s>"):
     return made
 
 
-def test_the_set_has_five_categories_of_twenty():
+def test_the_set_has_six_categories_of_twenty():
     prompts = read_prompts(SET)
     assert prompts["category"].value_counts().to_dict() == dict.fromkeys(CATEGORIES, 20)
     assert not prompts["text"].str.endswith((".", "!", "?", " ")).any()
@@ -55,7 +55,7 @@ def test_the_kth_prompts_of_all_categories_stand_in_one_band(count):
 @pytest.mark.parametrize("name", ["smollm2", "cl100k_base", "o200k_base"])
 def test_categories_have_as_many_tokens(name, count):
     table = read_prompts(SET).merge(pd.read_csv(COUNTS), on="id", validate="one_to_one")
-    assert len(table) == 100
+    assert len(table) == 120
     chosen = table.groupby("category").head(count)
     means = chosen.groupby("category")[name].mean()
     assert means.max() - means.min() <= (0 if name == "smollm2" else 0.65)
@@ -66,7 +66,7 @@ def test_categories_have_as_many_tokens(name, count):
 
 def test_the_first_of_each_category_are_taken_in_order():
     whole, some = read_prompts(SET), read_prompts(SET, 5)
-    assert len(some) == 25
+    assert len(some) == 30
     for category, own in some.groupby("category"):
         assert list(own["id"]) == list(whole[whole["category"] == category]["id"][:5])
 

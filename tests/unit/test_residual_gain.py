@@ -31,7 +31,14 @@ from tgn.probing import as_published, residual_gain
 from tgn.probing.architecture import adapter, residual_blocks
 from tgn.probing.pretrained import load_model
 from tgn.probing.prompts import digest, read_prompts
-from tgn.probing.residual_gain import anisotropy, forward, gain_rows, measure, measure_gains
+from tgn.probing.residual_gain import (
+    anisotropy,
+    forward,
+    gain_rows,
+    insides,
+    measure,
+    measure_gains,
+)
 
 TEXTS = {
     "one": "the cat sat on the mat",
@@ -351,7 +358,7 @@ def test_sequence_and_component_gains_are_as_they_were_computed(name, family):
     model = family(name)
     hand = states_by_hand(name, model, SEQUENCE)
     known = adapter(model)
-    found = as_table(gain_rows(forward(model, SEQUENCE, known=known), SEQUENCE))
+    found = as_table(gain_rows(forward(model, SEQUENCE, inner=insides(model)), SEQUENCE))
     whole = [state.square().sum().sqrt().item() for state in hand]
     for layer in (1, 2, 3):
         expected = whole[layer] / whole[layer - 1]
@@ -375,12 +382,43 @@ def test_sequence_and_component_gains_are_as_they_were_computed(name, family):
     assert len(found["published_mlp"]) == len(found["published_attention"]) == 3
 
 
+@pytest.mark.parametrize("name", HAND)
+def test_what_heads_write_is_compared_head_by_head(name, family):
+    """Against the same layer run once for each head, the others' channels at zero."""
+    model = family(name)
+    known = adapter(model)
+    found = as_table(gain_rows(forward(model, SEQUENCE, inner=insides(model)), SEQUENCE))
+    if known is None:
+        assert "head_cosine" not in found
+        return
+    heads = known.heads.query
+    inputs, layer = [], insides(model).maps[1][0]
+    hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
+    forward(model, SEQUENCE)
+    hook.remove()
+    channels = inputs[0].reshape(len(SEQUENCE), heads, -1)
+    with torch.no_grad():
+        nothing = layer(torch.zeros_like(inputs[0]))
+        written = [
+            (layer(torch.where(torch.arange(heads)[:, None] == head, channels, 0.0)
+                   .reshape(inputs[0].shape)) - nothing).reshape(len(SEQUENCE), -1)
+            for head in range(heads)
+        ]  # fmt: skip
+    pairs = [
+        F.cosine_similarity(written[i], written[j], dim=-1)[1:].mean().item()
+        for i in range(heads)
+        for j in range(i)
+    ]
+    assert found["head_cosine", 2] == pytest.approx(np.mean(pairs), abs=1e-4)
+    assert len(found["head_cosine"]) == len(known.blocks)
+
+
 def test_falcons_mlp_is_measured_before_the_attention_is_added_to_it_in_place(tiny_model):
     model = tiny_model("falcon")
     with torch.no_grad():
         for parameter in residual_blocks(model)[0].mlp.parameters():
             parameter.zero_()
-    found = as_table(gain_rows(forward(model, SEQUENCE, known=adapter(model)), SEQUENCE))
+    found = as_table(gain_rows(forward(model, SEQUENCE, inner=insides(model)), SEQUENCE))
     assert found["published_mlp", 1] == 0
     assert found["published_attention", 1] > 0
 
@@ -718,3 +756,32 @@ def test_measuring_leaves_no_hook_behind(tmp_path):
         measure(model, word_tokenizer(), asked, variants=[], seed=0)
         assert torch.equal(model(ids).logits, before)
     assert hooks() == there
+
+
+def test_our_own_mlps_and_heads_are_watched():
+    torch.manual_seed(0)
+    model = build(ModelConfig(vocabulary=64, width=16, depth=2, heads=2, context=16)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    found = as_table(gain_rows(forward(model, SEQUENCE, inner=insides(model)), SEQUENCE))
+    seen = []
+    hook = model.blocks[1].mlp.register_forward_hook(lambda _, args, y: seen.append((args[0], y)))
+    with torch.no_grad():
+        model(torch.tensor([SEQUENCE]))
+    hook.remove()
+    ((entering, leaving),) = seen
+    ratio = (leaving.norm(dim=-1) / entering.norm(dim=-1)).mean().item()
+    assert found["published_mlp", 2] == pytest.approx(ratio, rel=1e-4)
+    assert len(found["head_cosine"]) == len(found["published_attention"]) == 2
+
+
+def test_neutral_statements_are_controls_and_have_none(tmp_path):
+    torch.manual_seed(0)
+    model = build(ModelConfig(vocabulary=len(WORDS), width=16, depth=1, heads=2, context=16)).eval()
+    inner = Tokenizer(models.WordLevel({w: n for n, w in enumerate(WORDS)}, unk_token="<s>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    rows = [("a", "factual", "short", TEXTS["one"]), ("b", "neutral", "short", TEXTS["two"])]
+    asked = pd.DataFrame(rows, columns=["id", "category", "band", "text"])
+    found, _ = measure(model, inner, asked, variants=["shuffled_tokens"], seed=1)
+    pairs = set(found[["prompt", "category"]].itertuples(index=False, name=None))
+    assert pairs == {("a", "factual"), ("b", "neutral"), ("a", "shuffled_tokens")}

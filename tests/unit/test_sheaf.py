@@ -237,7 +237,9 @@ def tables(folder, model):
     prompts = folder / "prompts.csv"
     prompts.write_text(PROMPTS)
     paths = {name: folder / f"{name}.parquet" for name in ("table", "turning")}
-    sheaf.measure_sheaf(model=model, label="m", prompts=prompts, per_category=None, **paths)
+    sheaf.measure_sheaf(
+        model=model, label="m", dtype="float32", prompts=prompts, per_category=None, **paths
+    )
     return (pd.read_parquet(path) for path in paths.values())
 
 

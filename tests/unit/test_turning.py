@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tgn.probing import as_published, turning
+from tgn.probing import turning
 from tgn.probing.turning import predict, score, turning_layers
 
 GRADIENTS = (turning.steepest, turning.first_peak)
@@ -64,8 +64,8 @@ def test_what_is_not_finite_is_refused(find):
 
 def test_the_published_argmax_takes_nan_for_the_maximum():
     curve = np.r_[np.where(np.arange(8) > 3, 9.0, 0.0), np.nan, np.nan]
-    assert as_published.steepest(curve) == 7  # from 0: the last layer before NaN begins
-    assert as_published.steepest(np.nan_to_num(curve, nan=9.0)) == 3
+    assert turning.published_steepest(curve) == 7  # from 0: the last layer before NaN begins
+    assert turning.published_steepest(np.nan_to_num(curve, nan=9.0)) == 3
 
 
 @pytest.mark.parametrize("find", [*GRADIENTS, *EXTREMES])

@@ -161,10 +161,10 @@ def saved(tmp_path, tiny_model):
 
 
 def test_a_table_of_every_layer_and_head(saved, tmp_path):
-    measure_spectra(model=saved, label="tiny", table=tmp_path / "spectra.parquet")
+    measure_spectra(model=saved, label="tiny", dtype="float32", table=tmp_path / "spectra.parquet")
     found = pd.read_parquet(tmp_path / "spectra.parquet")
     assert list(found.columns) == list(value_output.COLUMNS)
-    assert set(found["layer"]) == {1, 2, 3}
+    assert set(found["layer"]) == {-1, 1, 2, 3}
     assert set(found["head"]) == {-1, *range(6)}
     assert set(found["model"]) == {"tiny"}
     assert found["value"].notna().all()
@@ -176,7 +176,7 @@ def test_a_table_of_every_layer_and_head(saved, tmp_path):
 def test_a_model_that_does_not_load_leaves_a_row(saved, tmp_path):
     config = saved.parent / "config.json"
     config.write_text(config.read_text().replace('"llama"', '"other"'))
-    measure_spectra(model=saved, label="tiny", table=tmp_path / "spectra.parquet")
+    measure_spectra(model=saved, label="tiny", dtype="float32", table=tmp_path / "spectra.parquet")
     (row,) = pd.read_parquet(tmp_path / "spectra.parquet").to_dict("records")
     assert row["model"] == "tiny"
     assert row["layer"] == -1
@@ -186,7 +186,12 @@ def test_a_model_that_does_not_load_leaves_a_row(saved, tmp_path):
 
 def test_a_receipt_that_is_not_there_is_an_error_and_no_row(tmp_path):
     with pytest.raises(FileNotFoundError):
-        measure_spectra(model=tmp_path / "receipt.json", label="x", table=tmp_path / "t.parquet")
+        measure_spectra(
+            model=tmp_path / "receipt.json",
+            label="x",
+            dtype="float32",
+            table=tmp_path / "t.parquet",
+        )
     assert not (tmp_path / "t.parquet").exists()
 
 
@@ -205,7 +210,12 @@ def test_models_of_this_project(tmp_path, arm):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     io.save(tmp_path, model, model.config)
-    measure_spectra(model=tmp_path / io.WEIGHTS, label="ours", table=tmp_path / "spectra.parquet")
+    measure_spectra(
+        model=tmp_path / io.WEIGHTS,
+        label="ours",
+        dtype="float32",
+        table=tmp_path / "spectra.parquet",
+    )
     found = pd.read_parquet(tmp_path / "spectra.parquet").set_index(["layer", "head", "quantity"])
     attention = value_output.own_attention(model)[1]
     product = (attention.out.weight @ attention.value.weight).detach().double()
@@ -219,3 +229,32 @@ def test_a_layer_that_does_not_attend_is_named():
     model = build(ModelConfig(**SHAPE, mixer="gru"))
     with pytest.raises(ValueError, match="block 0 mixes by GRU"):
         next(layer_maps(model))
+
+
+def test_the_unembedding_of_a_pretrained_model_and_of_ours(tiny_model):
+    torch.manual_seed(0)
+    own = build(ModelConfig(**SHAPE))
+    untied = build(ModelConfig(**SHAPE, tied=False))
+    torch.nn.init.normal_(untied.head.weight)
+    pretrained = tiny_model("llama")
+    for model, weight in (
+        (own, own.embedding.weight),
+        (untied, untied.head.weight),
+        (pretrained, pretrained.lm_head.weight),
+    ):
+        found = value_output.unembedding_norms(model).set_index("quantity")["value"]
+        sigma = torch.linalg.svdvals(weight.detach().double())
+        assert found["spectral_unembedding"] == pytest.approx(sigma[0].item(), rel=1e-5)
+        expected = sigma.square().sum().sqrt().item()
+        assert found["frobenius_unembedding"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_half_precision_is_loaded_and_its_norms_are_close(saved, tmp_path):
+    tables = []
+    for dtype in ("float32", "bfloat16"):
+        path = tmp_path / f"{dtype}.parquet"
+        measure_spectra(model=saved, label="tiny", dtype=dtype, table=path)
+        tables.append(pd.read_parquet(path)["value"])
+    assert next(value_output.load(saved, "bfloat16").parameters()).dtype == torch.bfloat16
+    assert not tables[0].equals(tables[1])
+    np.testing.assert_allclose(tables[1], tables[0], rtol=2**-7)

@@ -26,13 +26,29 @@ def copy_checkout(folder):
 
 def snakemake(folder, *arguments, **environment):
     """Run Snakemake in a checkout; no proxy is reachable, so any use of the network fails."""
-    closed = dict.fromkeys(
-        ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"], "http://127.0.0.1:9"
-    )
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,
-        env={**os.environ, **closed, "PYTHONPATH": "", **environment},
+        env=offline(**environment),
         capture_output=True,
         text=True,
     )
+
+
+def start(folder, *arguments, output=subprocess.DEVNULL, **environment):
+    """Start Snakemake as :func:`snakemake` runs it, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=offline(**environment),
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+def offline(**environment):
+    closed = dict.fromkeys(
+        ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"], "http://127.0.0.1:9"
+    )
+    return {**os.environ, **closed, "PYTHONPATH": "", **environment}

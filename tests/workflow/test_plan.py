@@ -102,7 +102,7 @@ def test_a_target_of_another_scale_is_answered_with_the_right_one(checkout, scal
         ("rank_dynamics: {models: [gtp2]}", ["rank_dynamics.models", "gtp2", "gpt2"]),
         (
             "rank_dynamics: {arms: {random_mixer: {draws: 99}}}",
-            ["arms.random_mixer.draws", "99", "passages", "64"],
+            ["arms.random_mixer.draws", "99", "passages", "48"],
         ),
         ("rank_dynamics: {corpus: wiki}", ["rank_dynamics.corpus", "wiki", "wikipedia-sample"]),
         ("rank_dynamics: {arms: {intact: {mixer: fft}}}", ["arms.intact.mixer", "fft", "random"]),
@@ -125,9 +125,7 @@ def test_a_wrong_configuration_stops_with_path_given_and_allowed(
 
 def test_the_default_profile_holds_nothing_a_cluster_profile_sets():
     profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
-    keys = {"cores", "resources", "printshellcmds", "show-failed-logs", "max-jobs-per-timespan"}
-    assert set(profile) <= keys
-    assert profile["resources"] == {"gpu": 1}
+    assert set(profile) <= {"cores", "printshellcmds", "show-failed-logs", "max-jobs-per-timespan"}
 
 
 def test_slurm_requests_survive_the_default_profile(checkout):
@@ -142,6 +140,8 @@ def test_slurm_requests_survive_the_default_profile(checkout):
         assert f"{key}={value}" in jobs["rank_dynamics"], jobs["rank_dynamics"]
     for key in ("slurm_partition", "cpus_per_task"):
         assert f"{key}={profile['default-resources'][key]}" in jobs["fig8_statistics"]
+    paper = yaml.safe_load((ROOT / "config/scales/paper.yaml").read_text())
+    assert f"gpu={paper['language_model']['gpus']}" in jobs["language_model"]
     asking = {name for name, asked in jobs.items() if re.search(r"\bgpu=[1-9]", asked)}
     assert {"language_model", "recall"} <= asking
     elsewhere = [name for name in asking if "slurm_partition=a100" not in jobs[name]]

@@ -88,8 +88,8 @@ def _along(
 ) -> Found:
     """A (partial) correlation over models, families as the units of its interval."""
     names = [x, y, *given]
-    if lacking := [name for name in names if name not in table or table[name].notna().sum() < 2]:
-        raise Undecidable(f"fewer than two models have {' and '.join(lacking)}")
+    if any(name not in table or table[name].notna().sum() < 2 for name in names):
+        raise Undecidable(f"fewer than two models have {what}")
     rows = table.dropna(subset=names)
     columns = [rows[name].to_numpy(float) for name in names]
     r = partial_correlation(*columns, rank=rank) if given else correlation(*columns, rank=rank)
@@ -211,7 +211,10 @@ def _crowding(table: pd.DataFrame, chance: Chance) -> Questions:
 
     along = partial(_along, table, rank=True)
     gain = "and the last block's gain"
+    alike = "the mean cosine between what two heads of a block write"
     return {
+        "head_cosine_with_rho": partial(along, "rho", "head_cosine", f"head density and {alike}"),
+        "gain_with_head_cosine": partial(along, "head_cosine", "log_gain", f"{alike} {gain}"),
         "gain_with_rho_given_layers_rank": partial(
             along, "rho", "log_gain", f"head density {gain}", "layers"
         ),

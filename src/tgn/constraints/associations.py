@@ -67,16 +67,14 @@ def partial_correlation(x: Array, y: Array, *given: Array, rank: bool = False) -
     """
     if len(x) < LEAST_POINTS:
         raise Undecidable(f"{len(x)} points, and a correlation takes {LEAST_POINTS}")
+    columns = np.stack([x, y, *given]).astype(float)
     if rank:
-        x, y, *given = (stats.rankdata(each) for each in (x, y, *given))  # type: ignore[assignment]
-    design = np.column_stack([np.ones(len(x)), *given])
-    left = [each - design @ np.linalg.lstsq(design, each, rcond=None)[0] for each in (x, y)]
-    if any(
-        np.abs(rest).max() <= 1e-9 * max(1.0, np.abs(each).max())
-        for rest, each in zip(left, (x, y), strict=True)
-    ):
+        columns = stats.rankdata(columns, axis=1)
+    both, design = columns[:2].T, np.vstack([np.ones(len(x)), columns[2:]]).T
+    left = both - design @ np.linalg.lstsq(design, both, rcond=None)[0]
+    if (np.abs(left).max(0) <= 1e-9 * np.maximum(1.0, np.abs(both).max(0))).any():
         return 0.0
-    return correlation(*left)
+    return correlation(*left.T)
 
 
 def correlation_p(r: float, n: int, given: int = 0) -> float:

@@ -112,7 +112,7 @@ def within_slope(x: Sequence[float], y: Sequence[float], group: Sequence[str]) -
 def _slopes(models: pd.DataFrame) -> Questions:
     """Effects of depth, width and head density on the last block's gain."""
 
-    def slope(measure: str, of: str, y: str, what: str) -> Found:
+    def slope(measure: str, of: str, y: str, what: str, unit: str = "nats") -> Found:
         runs = groups(models, measure).dropna(subset=[y])
         values = runs[measure].astype(float)
         x = {"inverse": 1 / values, "log": np.log(values)}[of]
@@ -121,18 +121,20 @@ def _slopes(models: pd.DataFrame) -> Questions:
             within_slope(x, runs[y], runs["group"]),
             len(runs),
             f"slope of {what} over {words} at equal {', '.join(HELD[measure])}; {RUNS}",
-            "nats",
+            unit,
             f"{runs['group'].nunique()} groups, {runs[measure].nunique()} values",
         )
 
     gain = ("log_gain", "the last block's ln gain")
     product = ("log_amplification", "ln of the product of all blocks' gains")
+    alike = ("head_cosine", "the mean cosine between what two heads of a block write", "")
     return {
         "controlled_gain_per_inverse_layers": partial(slope, "layers", "inverse", *gain),
         "controlled_gain_per_log_layers": partial(slope, "layers", "log", *gain),
         "controlled_amplification_per_log_layers": partial(slope, "layers", "log", *product),
         "controlled_gain_per_log_width": partial(slope, "width", "log", *gain),
         "controlled_gain_per_log_density": partial(slope, "rho", "log", *gain),
+        "controlled_head_cosine_per_log_density": partial(slope, "rho", "log", *alike),
     }
 
 
@@ -217,6 +219,12 @@ def _spectral(models: pd.DataFrame) -> Questions:
         ),
         "controlled_gain_with_spectral_ov": partial(
             along, "log_spectral_ov", "mean |W_O W_V| of a head"
+        ),
+        "controlled_gain_with_unembedding": partial(
+            along, "log_unembedding", "norm of the unembedding"
+        ),
+        "controlled_gain_with_head_cosine": partial(
+            along, "head_cosine", "mean cosine between what two heads of a block write"
         ),
         "controlled_gain_with_trace_normalised": partial(
             along, "log_trace_normalised", "trace of the sheaf Laplacian over |W_V|_F^2"

@@ -50,7 +50,7 @@ def questions(table: pd.DataFrame, *, chance: Chance) -> Questions:
 
 
 def effect(table: pd.DataFrame, fit: MixedFit, name: str, what: str) -> Found:
-    """One effect of a mixed model on the last block's ln gain."""
+    """One effect of a mixed model."""
     note = f"{len(table)} models, {fit.freedom} degrees of freedom"
     return Found(
         fit.effects[name],
@@ -83,16 +83,14 @@ def _heritage(table: pd.DataFrame, chance: Chance) -> Questions:
             raise Undecidable(f"no model of {lab} was measured")
         return effect(table, all_means(), lab, f"mean of the last block's ln gain, {lab}")
 
-    def difference() -> Found:
-        if eleuther.all() or not eleuther.any():
+    def difference(column: str, what: str) -> Found:
+        own = table.dropna(subset=[column])
+        theirs = (own["lab"] == "eleutherai").to_numpy(float)
+        if len(set(theirs)) < 2:
             raise Undecidable("models of EleutherAI and of others are both needed")
-        design = {"intercept": np.ones(len(table)), "eleutherai": eleuther.astype(float)}
-        return mixed(
-            table,
-            design,
-            "eleutherai",
-            "mean of the last block's ln gain, EleutherAI minus all other labs",
-        )
+        design = {"intercept": np.ones(len(own)), "eleutherai": theirs}
+        fit = mixed_model(own[column], design, own["kin"])
+        return effect(own, fit, "eleutherai", f"mean of {what}, EleutherAI minus all other labs")
 
     def agreement() -> Found:
         means, names = family_means(table["log_gain"], table["kin"])
@@ -165,7 +163,12 @@ def _heritage(table: pd.DataFrame, chance: Chance) -> Questions:
 
     made: dict[str, Callable[[], Found]] = {
         "sign_by_lab_over_chance": agreement,
-        "log_gain_eleutherai_minus_others": difference,
+        "log_gain_eleutherai_minus_others": partial(
+            difference, "log_gain", "the last block's ln gain"
+        ),
+        "log_late_proxy_eleutherai_minus_others": partial(
+            difference, "log_late_proxy", "ln |W_V|^2 in the last third of the blocks"
+        ),
         "share_dampening_eleutherai": partial(dampening, True),
         "share_dampening_others": partial(dampening, False),
         "heritage_p_models": partial(fisher, "models"),

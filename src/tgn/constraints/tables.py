@@ -2,8 +2,8 @@
 
 ``gains``: model, prompt, category, layer, quantity, value. A layer from 1 to L is a block, 0 the
 embedding step, -1 the whole network. ``architecture``: one record a model. ``spectra``: model,
-layer, head (-1 is the full matrix), quantity, value. ``sheaf``: model, prompt, layer, quantity,
-value. ``turning``: model, prompt, definition, layer, status, reason.
+layer (-1: the unembedding), head (-1 is the full matrix), quantity, value. ``sheaf``: model,
+prompt, layer, quantity, value. ``turning``: model, prompt, definition, layer, status, reason.
 
 Gains enter as logarithms: 0 is neither, a product is a sum, halving weighs as much as doubling.
 """
@@ -249,10 +249,11 @@ def model_table(
         sign of the last block (median over prompts, bootstrap over prompts); log_amplification,
         log_loss, distance (size of ln of the last block's gain per prompt, mean), entropy;
         log_spectral_ratio_of_means, log_spectral_mean_of_ratios, log_spectral_ov,
-        log_unembedding; log_trace and log_trace_normalised (mean over blocks and prompts, then
-        ln); turning (layer of the steepest trace). NaN where a quantity is lacking; ``sign`` is
-        ``not applicable`` where norms after the blocks fix their output, and ``not measured``
-        where there are no gains.
+        log_unembedding; head_cosine (mean over blocks and prompts); log_trace and
+        log_trace_normalised (mean over blocks and prompts, then ln); log_late_proxy, the same of
+        |W_V|^2 in the last third of the blocks; turning (layer of the steepest trace). NaN where a
+        quantity is lacking; ``sign`` is ``not applicable`` where norms after the blocks fix their
+        output, and ``not measured`` where there are no gains.
     """
     tables = {"gains": main_prompts(gains), "spectra": spectra, "sheaf": sheaf, "turning": turning}
     parts = {key: parts_of(table) for key, table in tables.items()}
@@ -292,8 +293,9 @@ def _measures(own: Mapping[str, pd.DataFrame], chance: Chance) -> dict[str, floa
         v, o = (layer_norms(spectra, f"spectral_{part}") for part in "vo")
         return float(np.log(v.mean() / o.mean() if means_first else (v / o).mean()))
 
-    def trace(quantity: str) -> float:
-        values = sheaf[(sheaf["quantity"] == quantity) & (sheaf["layer"] >= 1)]["value"]
+    def trace(quantity: str, after: float = 0.0) -> float:
+        blocks = sheaf[(sheaf["quantity"] == quantity) & (sheaf["layer"] >= 1)]
+        values = blocks.loc[blocks["layer"] > after * blocks["layer"].max(), "value"]
         if values.empty or not np.isfinite(values).all() or values.mean() <= 0:
             raise Undecidable(f"{quantity} was not measured")
         return float(np.log(values.mean()))
@@ -311,7 +313,9 @@ def _measures(own: Mapping[str, pd.DataFrame], chance: Chance) -> dict[str, floa
         "log_unembedding": lambda: float(
             np.log(layer_norms(spectra, "spectral_unembedding").mean())
         ),
+        "head_cosine": lambda: float(by_block(gains, "head_cosine").to_numpy().mean()),
         "log_trace": lambda: trace("trace"),
+        "log_late_proxy": lambda: trace("trace_proxy", after=2 / 3),
         "log_trace_normalised": lambda: trace("trace_normalised"),
         "turning": lambda: turning_layer(own["turning"]),
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tgn.constraints import layers as by_layer
 from tgn.constraints.associations import Undecidable, partial_correlation
@@ -33,7 +33,9 @@ from tgn.constraints.tables import (
     share,
     slug,
 )
+from tgn.probing.prompts import NEUTRAL
 from tgn.probing.rank_statistics import cross_fitted
+from tgn.statistics import Interval
 
 LOG_TEN = float(np.log(10.0))
 OVER_PROMPTS = "95 % bootstrap interval over prompts"
@@ -140,6 +142,17 @@ def _levels(gains: pd.DataFrame, rows: pd.DataFrame, chance: Chance) -> Question
     def published(quantity: str, what: str) -> Found:
         return level(logs(by_prompt(rows, quantity)), what)
 
+    def neutral() -> Found:
+        own = gains[gains["category"] == NEUTRAL]
+        return Found(
+            _gap(final_log_gain(own), final_log_gain(rows), chance),
+            own["prompt"].nunique(),
+            "ln gain of the last block on neutral statements minus that on the five categories, "
+            f"which are as long; {OVER_PROMPTS}",
+            "nats",
+            controls=("the five categories",),
+        )
+
     made: dict[str, Callable[[], Found]] = {}
     for name, (quantity, what) in LEVELS.items():
         made[name] = partial(of_blocks, rows, quantity, what)
@@ -149,6 +162,7 @@ def _levels(gains: pd.DataFrame, rows: pd.DataFrame, chance: Chance) -> Question
         own = gains[gains["category"] == category]
         what = f"{LEVELS['log_gain_final'][1]}, prompts of category {category}"
         made[f"log_gain_final_{slug(category)}"] = partial(of_blocks, own, FINAL, what)
+    made["log_gain_neutral_minus_others"] = neutral
     made["log_gain_published_a_minus_b"] = partial(
         against_last, "published_a", "the last block but one"
     )
@@ -185,6 +199,26 @@ def _bounds(rows: pd.DataFrame, chance: Chance) -> Questions:
         )
 
     return {"log_gain_over_bound": highest, "share_of_blocks_over_bound": above}
+
+
+def _gap(one: ArrayLike, other: ArrayLike, chance: Chance) -> Interval:
+    """Mean over some prompts minus that over others, all resampled together.
+
+    Raises
+    ------
+    Undecidable
+        If there are fewer than five of either.
+    """
+    first, second = np.asarray(one, float), np.asarray(other, float)
+    if (least := min(len(first), len(second))) < LEAST_PROMPTS:
+        raise Undecidable(f"{least} prompts, and an interval takes {LEAST_PROMPTS}")
+    of_first = np.r_[np.ones(len(first), bool), np.zeros(len(second), bool)]
+
+    def gap(values: NDArray, chosen: NDArray) -> float:
+        both = chosen.any() and not chosen.all()
+        return float(values[chosen].mean() - values[~chosen].mean()) if both else 0.0
+
+    return chance.over_prompts((np.r_[first, second], of_first), gap)
 
 
 # --- inputs --------------------------------------------------------------------------------------
@@ -246,18 +280,9 @@ def _inputs(rows: pd.DataFrame, chance: Chance) -> Questions:
     def contrast(first: str, second: str) -> Found:
         values, labels = by_prompt(rows, "entropy"), categories()
         one, other = (values[labels[labels == c].index].to_numpy() for c in (first, second))
-        if min(len(one), len(other)) < LEAST_PROMPTS:
-            raise Undecidable(f"fewer than {LEAST_PROMPTS} prompts of {first} or {second}")
-        is_first = np.r_[np.ones(len(one)), np.zeros(len(other))]
-
-        def gap(v: NDArray, of_first: NDArray) -> float:
-            inside = of_first > 0.5
-            both = inside.any() and (~inside).any()
-            return float(v[inside].mean() - v[~inside].mean()) if both else 0.0
-
         return Found(
-            chance.over_prompts((np.r_[one, other], is_first), gap),
-            len(is_first),
+            _gap(one, other, chance),
+            len(one) + len(other),
             f"entropy of the next token after {first} prompts minus after {second} ones; "
             f"{OVER_PROMPTS}",
             "nats",

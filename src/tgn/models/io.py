@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -21,6 +22,7 @@ from tgn.models.config import ModelConfig
 
 FORMAT = "tgn language model"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+REMEDY = "copy the folder anew, or delete it and run what makes it again"
 
 
 def save(
@@ -72,14 +74,29 @@ def load(folder: str | Path) -> Model:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read as safetensors: {error}") from None
+        raise ValueError(f"{path} cannot be read as safetensors: {error}; {REMEDY}") from None
     if digest(path) != content["sha256"]:
-        raise ValueError(f"{path} is not the file that {CONFIG} describes: its checksum differs")
-    model = build(ModelConfig.from_dict(content["model"]))
+        raise ValueError(
+            f"{path} is not the file that {CONFIG} describes: its checksum differs; {REMEDY}"
+        )
+    misfit = f"the weights in {folder} do not fit its {CONFIG}"
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {folder} do not fit its {CONFIG}: {error}") from None
+        config = ModelConfig.from_dict(content["model"])
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG}: {error}; {REMEDY}") from None
+    if config.depth > len(weights):
+        raise ValueError(f"{misfit}: {config.depth} blocks, {len(weights)} weights; {REMEDY}")
+    try:
+        with torch.device("meta"):  # before a wrong size is given memory
+            expected = {name: part.shape for name, part in build(config).state_dict().items()}
+    except RuntimeError as error:  # more than can be counted
+        raise ValueError(f"{misfit}: {error}; {REMEDY}") from None
+    found = {name: part.shape for name, part in weights.items()}
+    if wrong := sorted(name for name, _ in found.items() ^ expected.items()):
+        names = ", ".join(dict.fromkeys(wrong))
+        raise ValueError(f"{misfit}, as {names:.200}; {REMEDY}")
+    model = build(config)
+    model.load_state_dict(weights)
     return model.eval()
 
 
@@ -97,14 +114,18 @@ def describe(folder: str | Path) -> dict[str, Any]:
     except OSError:
         why = f"it has no {CONFIG}" if Path(folder).is_dir() else "there is no such folder"
         raise ValueError(f"{folder} is not a model of ours: {why}") from None
-    except ValueError:
-        raise ValueError(f"{folder} is not a model of ours: {CONFIG} is not JSON") from None
+    except (ValueError, RecursionError):
+        raise ValueError(
+            f"{folder} is not a model of ours: {CONFIG} is not JSON; {REMEDY}"
+        ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(
             f"{folder} is not a model of ours: {CONFIG} does not say format: {FORMAT!r}"
         )
     if missing := {"model", "sha256"} - set(content):
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; {REMEDY}")
+    if not isinstance(content["model"], dict):
+        raise ValueError(f"{path}: model is no mapping of settings; {REMEDY}")
     return content
 
 
@@ -114,9 +135,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     Raises
     ------
     ValueError
-        If there is none.
+        If there is none, or it cannot be read.
     """
     path = Path(folder) / TOKENIZER
     if not path.exists():
         raise ValueError(f"{folder} holds no {TOKENIZER}: the model was saved without one")
-    return Tokenizer.from_file(str(path))
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library knows no other kind
+        raise ValueError(f"{path} is no tokenizer: {error}; {REMEDY}") from None

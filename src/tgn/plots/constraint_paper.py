@@ -39,10 +39,12 @@ from tgn.plots.constraint_parts import (
     turning_shares,
 )
 from tgn.plots.style import BLACK, BLUE, GREEN, GREY, RED, SKY, Look, curve
+from tgn.probing.prompts import NEUTRAL
 from tgn.probing.turning import PRINTED
 
 LAW = Look("$10^{1/L}$", BLACK)
 CONTROLS = {  # categories of prompts that are controls
+    NEUTRAL: "neutral",
     "with_start": "start token",
     "without_start": "no start token",
     "chat": "chat template",

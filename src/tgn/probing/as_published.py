@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tgn.probing.adapters import Adapter
@@ -90,7 +90,7 @@ def _size(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x)
 
 
-# --- value maps, sheaf trace and turning layer ----------------------------------------------------
+# --- value maps and sheaf trace ------------------------------------------------------------------
 
 
 def value_by_thirds(adapter: Adapter, layer: int) -> Tensor:
@@ -127,20 +127,3 @@ def zero_trace(attention: NDArray, energies: NDArray) -> float:
     """
     excess = attention.sum(axis=(1, 2)) - attention.shape[-1]
     return float(np.abs(excess) @ energies)
-
-
-def steepest(curve: ArrayLike) -> int:
-    """Index of the largest absolute gradient, counted from 0.
-
-    Where the curve holds NaN, this is the layer before the first NaN, however steep the others:
-    the gradient is NaN there, and argmax returns the first NaN. Of equals it returns the first
-    without a word.
-    """
-    return int(np.argmax(np.abs(np.gradient(np.asarray(curve, np.float64)))))
-
-
-def first_sign_change(curve: ArrayLike) -> int | None:
-    """Index, from 0, of the first layer with a rising gradient before one with a falling one."""
-    gradient = np.gradient(np.asarray(curve, np.float64))
-    found = np.flatnonzero((gradient[:-1] > 0) & (gradient[1:] < 0))
-    return int(found[0]) if len(found) else None

@@ -270,28 +270,29 @@ def attention_tables(
     """
     places = np.linspace(windows.shape[1] // 2, windows.shape[1] - 1, queries).round().astype(int)
     strangers = torch.from_numpy(rng.permutation(model.config.vocabulary))
-    rows, sums = [], []
+    rows, sums = [], np.zeros((2, len(windows), len(BINS) - 1))
     for first in range(0, len(windows), BATCH):
         ids = windows[first : first + BATCH]
         dealt = torch.from_numpy(mass_of(model))[strangers][ids].numpy()
         for layer, pull in enumerate(pulls(model, ids)):
-            looks = [_looks_back(pull, dealt, place) for place in places]
+            looks = pd.concat([_looks_back(pull, dealt, place) for place in places])
             with np.errstate(invalid="ignore"):
-                means = pd.concat(looks).groupby("window").mean().reset_index()
+                by_place = looks.groupby(["window", "place"]).mean()  # over heads
+                means = by_place.groupby("window").mean().reset_index()
             rows.append(means.assign(layer=layer, window=means["window"] + first))
             if bool(pull.radius2.isfinite().all()):
                 for place in places:
-                    sums.append(_by_distance(pull, place, first))
-    curves = pd.DataFrame(columns=["window", "bin", "pairs", "weight"])
-    if sums:
-        curves = pd.concat(sums).groupby(["window", "bin"], as_index=False).sum()
-    middles = (BINS[1:] + BINS[:-1]) / 2
-    curves["distance"] = middles[curves["bin"].to_numpy(int)]
+                    sums[:, first : first + len(ids)] += _by_distance(pull, place)
+    pairs, weight = sums
+    window, bin = pairs.nonzero()
+    held = {"window": window, "bin": bin, "pairs": pairs[window, bin].astype(int)}
+    curves = pd.DataFrame({**held, "weight": weight[window, bin]})
+    curves["distance"] = ((BINS[1:] + BINS[:-1]) / 2)[bin]
     return pd.concat(rows, ignore_index=True), curves
 
 
 def _looks_back(pull: Pull, dealt: NDArray, place: int) -> pd.DataFrame:
-    """What the token at one place of each window draws, mean over heads."""
+    """What the token at one place of each window draws, a row for each window and head."""
     w, d2 = (x[:, :, place, :place].double().numpy() for x in (pull.weights, pull.d2))
     radius2 = pull.radius2.double().numpy()[:, None]
     heavy = np.broadcast_to(pull.masses[:, None, :place].double().numpy(), w.shape)
@@ -311,28 +312,20 @@ def _looks_back(pull: Pull, dealt: NDArray, place: int) -> pd.DataFrame:
         "weight_beyond": (w * beyond).sum(-1),
     }
     table = pd.DataFrame({name: x.astype(float).ravel() for name, x in columns.items()})
-    table["window"] = np.repeat(np.arange(len(w)), w.shape[1])
-    return table.groupby("window").mean().reset_index()
+    return table.assign(window=np.repeat(np.arange(len(w)), w.shape[1]), place=place)
 
 
-def _by_distance(pull: Pull, place: int, first: int) -> pd.DataFrame:
-    """Weights by bins of distance over radius, over those of uniform attention."""
+def _by_distance(pull: Pull, place: int) -> NDArray[np.float64]:
+    """Pairs, and weights over those of uniform attention, by bins of distance: (2, B, bins)."""
     w, d2 = (x[:, :, place, :place].double().numpy() for x in (pull.weights, pull.d2))
     total = w.sum(-1, keepdims=True)  # what the token leaves to others
     relative = np.divide(w * place, total, out=np.full_like(w, np.nan), where=total > 0)
     bins = np.digitize(np.sqrt(d2 / pull.radius2.double().numpy()[:, None]), BINS) - 1
-    table = pd.DataFrame(
-        {
-            "window": np.repeat(np.arange(len(w)) + first, w[0].size),
-            "bin": bins.ravel(),
-            "weight": relative.ravel(),
-        }
-    )
-    table = table[table["bin"] < len(BINS) - 1].dropna()
-    by_bin = table.groupby(["window", "bin"])["weight"]
-    return by_bin.agg(["size", "sum"]).reset_index().rename(
-        columns={"size": "pairs", "sum": "weight"}
-    )  # fmt: skip
+    shape = len(w), len(BINS) - 1
+    held = (bins < shape[1]) & np.isfinite(relative)
+    cells = (bins + shape[1] * np.arange(len(w))[:, None, None])[held]
+    counted = (np.bincount(cells, x, shape[0] * shape[1]) for x in (None, relative[held]))
+    return np.stack([x.reshape(shape) for x in counted])
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike, where: ArrayLike | None = None) -> NDArray:
@@ -484,8 +477,7 @@ def _losses(model: Any, windows: Tensor) -> pd.DataFrame:
     """``nats`` and ``targets`` of each window (n, context + 1)."""
     parts = []
     for ids in windows.split(BATCH):
-        logits = model(ids[:, :-1]).logits.float()
-        parts.append(F.cross_entropy(logits.mT, ids[:, 1:], reduction="none").double().sum(1))
+        parts.append(model(ids[:, :-1], targets=ids[:, 1:]).nats.double().sum(1))
     nats = torch.cat(parts).numpy()
     return pd.DataFrame({"window": range(len(nats)), "nats": nats, "targets": windows.shape[1] - 1})
 

@@ -80,7 +80,9 @@ def measure_spectra(*, models: Sequence[str | Path], about: About, table: str | 
     """
 
     def measure(model: str | Path, said: Mapping[str, str], places: Sequence[Path]) -> None:
-        value_output.measure_spectra(model=model, label=said["label"], table=places[0])
+        value_output.measure_spectra(
+            model=model, label=said["label"], dtype=said["dtype"], table=places[0]
+        )
 
     found = [pd.read_parquet(path) for (path,) in _each(models, about, measure, "spectra.parquet")]
     write_table(table, pd.concat(found, ignore_index=True))
@@ -104,6 +106,7 @@ def measure_sheaf(
         sheaf.measure_sheaf(
             model=model,
             label=said["label"],
+            dtype=said["dtype"],
             prompts=prompts,
             per_category=per_category,
             table=places[0],

@@ -7,7 +7,6 @@ converted to it once. Nothing is looked up on a hub here, and no code from a dow
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +22,13 @@ from transformers import (
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from tgn import sources
+from tgn.files import scratch
 
 
-def load_model(folder: str | Path, *, attention: str | None = None) -> PreTrainedModel:
-    """Causal language model in fp32 and evaluation mode.
+def load_model(
+    folder: str | Path, *, attention: str | None = None, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """Causal language model in evaluation mode, in fp32 unless said otherwise.
 
     Weights that are there only as a torch file are read as tensors alone, with no code in them.
 
@@ -43,10 +45,7 @@ def load_model(folder: str | Path, *, attention: str | None = None) -> PreTraine
     """
     _require_folder(folder)
     model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        local_files_only=True,
-        attn_implementation=attention,
+        folder, dtype=dtype, local_files_only=True, attn_implementation=attention
     )
     return model.eval()
 
@@ -105,7 +104,7 @@ def convert_gguf(*, source: str | Path, receipt: str | Path) -> None:
     (gguf,) = found
     folder = Path(receipt).parent
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=folder.parent) as scratch:
+    with scratch(folder.with_name(f".{folder.name}")) as made:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent,
@@ -113,10 +112,10 @@ def convert_gguf(*, source: str | Path, receipt: str | Path) -> None:
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),
         )
-        model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        for made in Path(scratch).iterdir():
-            made.replace(folder / made.name)
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        for file in made.iterdir():
+            file.replace(folder / file.name)
     download = json.loads(Path(source).read_text(encoding="utf-8"))
     inherited = {key: download[key] for key in ("name", "evidence", "licence", "origin")}
     sources.write_receipt(receipt, **inherited, kind="converted")

@@ -1,13 +1,14 @@
 """Prompts of the gain measurements: five categories of equal length, and controls for them.
 
-``config/prompts.csv`` holds 20 unfinished sentences of each category, our own wording, given away
-under CC0-1.0:
+``config/prompts.csv`` holds 20 texts of each category, our own wording, given away under CC0-1.0.
+The five of the published sets are unfinished sentences, the sixth is a control:
 
     factual     a fact whose last words are missing
     syntactic   nested clauses
     cliche      sayings that everybody can finish
     novel       images that nobody has used
     nonsense    strings of words
+    neutral     plain statements, whole but for the full stop: nothing to know, to feel or to finish
 
 Categories are of equal length, so that neither gain nor entropy can follow a category through the
 number of its tokens: the k-th prompts of all categories stand in one band, short, medium or long,
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 LICENCE = "CC0-1.0"
+NEUTRAL = "neutral"  # the category that is a control
 COLUMNS = ("id", "category", "band", "text")
 BANDS = ("short", "medium", "long")
 # Of each prompt; `plain` is the text as the tokenizer gives it.

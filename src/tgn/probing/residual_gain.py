@@ -35,9 +35,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from tgn import rank, sources
 from tgn.files import write_json, write_table
 from tgn.models import decoder, io
+from tgn.models.attention import Attention
 from tgn.probing import as_published
 from tgn.probing import prompts as prompt_sets
-from tgn.probing.adapters import Adapter
 from tgn.probing.architecture import (
     POST_NORM,
     adapter,
@@ -64,6 +64,22 @@ Array = NDArray[np.float64]
 Row = tuple[int, str, float]  # layer, quantity, value
 
 
+class Inner(NamedTuple):
+    """What is watched inside of the blocks.
+
+    Attributes
+    ----------
+    parts : list
+        (``mlp`` or ``attention``, the module that reads, the module that puts out) of every block.
+    maps : list
+        Of every block of several heads the layer that maps what they mix into the stream, and its
+        weights, shape (width, heads, head width).
+    """
+
+    parts: list[tuple[str, nn.Module, nn.Module]]
+    maps: list[tuple[nn.Module, Tensor]]
+
+
 class Pass(NamedTuple):
     """What one pass over a prompt left, on the CPU.
 
@@ -76,8 +92,11 @@ class Pass(NamedTuple):
     returned : list of tensors, shape (T, width)
         The states as the library gives them, the last one after the final norm.
     components : dict
-        For ``mlp`` and ``attention``, (|input|, |output|) in every block, each (T,); empty
-        without an adapter.
+        For ``mlp`` and ``attention``, (|input|, |output|) in every block, each (T,); empty where
+        they are not known.
+    heads : list of tensors, shape (T,)
+        Of every block the :func:`anisotropy` of what its heads write into the stream: mean cosine
+        between two heads; empty where their output map is not known or there is one head.
     logits : tensor, shape (T, vocabulary), fp32
     """
 
@@ -85,6 +104,7 @@ class Pass(NamedTuple):
     states: list[Tensor]
     returned: list[Tensor]
     components: dict[str, list[tuple[Tensor, Tensor]]]
+    heads: list[Tensor]
     logits: Tensor
 
 
@@ -235,7 +255,7 @@ def measure(
     ValueError
         If the model has an encoder, or a prompt is too long.
     """
-    blocks, known = residual_blocks(model), adapter(model)
+    blocks = residual_blocks(model)
     categories = dict(zip(asked["id"], asked["category"], strict=True))
     ids, missing = prompt_sets.variants(asked, tokenizer, seed=seed, context=_context(model))
     missing = {name: why for name, why in missing.items() if name in variants}
@@ -243,15 +263,21 @@ def measure(
     device = next(model.parameters()).device
     first = next(iter(ids["plain"].values()))
     placed = norms(model, torch.tensor([first], device=device))
-    if known is None:
+    inner = insides(model)
+    if not inner.parts:
         missing |= {f"published_{part}": "no adapter" for part in ("mlp", "attention")}
+    if not inner.maps:
+        missing["head_cosine"] = "no output map of several heads is known"
     if len(blocks) == 1:
         missing |= dict.fromkeys(("published_a", "published_b"), "one block has none before it")
     rows: list[tuple[Any, ...]] = []
     broken: set[int] = set()
     for variant in chosen:
+        watched = inner if variant == "plain" else inner._replace(maps=[])
         for name, sequence in bar(ids[variant].items(), desc=variant, unit="prompt"):
-            seen = forward(model, sequence, blocks=blocks, known=known)
+            if variant != "plain" and categories[name] == prompt_sets.NEUTRAL:
+                continue  # a control itself
+            seen = forward(model, sequence, blocks=blocks, inner=watched)
             broken |= {n for n, x in enumerate(seen.states) if n and not x.isfinite().all()}
             category = categories[name] if variant == "plain" else variant
             measured = gain_rows(seen, sequence, applicable=placed.position != "post")
@@ -275,7 +301,7 @@ def forward(
     sequence: Sequence[int],
     *,
     blocks: Sequence[nn.Module] | None = None,
-    known: Adapter | None = None,
+    inner: Inner | None = None,
 ) -> Pass:
     """One pass over a prompt, watched.
 
@@ -285,15 +311,21 @@ def forward(
         Of `transformers` or of this project.
     sequence
         Token ids.
-    blocks, known
-        The model's :func:`~tgn.probing.architecture.residual_blocks`, if they are at hand, and its
-        adapter, without which no components are seen.
+    blocks, inner
+        The model's :func:`~tgn.probing.architecture.residual_blocks`, if they are at hand, and what
+        is watched inside of them, if anything is.
     """
     library = isinstance(model, PreTrainedModel)
     blocks = residual_blocks(model) if blocks is None else blocks
+    inner = inner or Inner([], [])
     ids = torch.tensor([list(sequence)], device=next(model.parameters()).device)
     options = {"output_hidden_states": True, "use_cache": False} if library else {}
-    with torch.inference_mode(), _stream(blocks) as states, _components(known) as parts:
+    with (
+        torch.inference_mode(),
+        _stream(blocks) as states,
+        _components(inner.parts) as parts,
+        _heads(inner.maps) as heads,
+    ):
         result = model(ids, **options)
         if library:
             returned = [_kept(state) for state in result.hidden_states]
@@ -307,6 +339,7 @@ def forward(
             states=states,
             returned=returned,
             components=parts,
+            heads=heads,
             logits=result.logits[0].float().cpu(),
         )
 
@@ -324,6 +357,9 @@ def gain_rows(seen: Pass, sequence: Sequence[int], *, applicable: bool = True) -
         See :mod:`tgn.probing.as_published`. ``published_a`` stands at the block that it is the gain
         of: its last layer is L - 1. ``published_with_norm`` stands at L and is the gain of no
         block.
+    ``head_cosine``
+        Between what two heads of a block write into the stream, mean over pairs and over tokens
+        after the first; of plain prompts.
     ``entropy``, ``loss``, ``tokens``
         Of the next token's distribution, in nats; nats per token after the first; how many.
     ``anisotropy_*``, ``effective_rank_*``
@@ -349,6 +385,8 @@ def gain_rows(seen: Pass, sequence: Sequence[int], *, applicable: bool = True) -
         later = gains[:, 1:].double()
         rows += _by_layer("gain_median", later.quantile(0.5, dim=1))
         rows += _by_layer("gain_mean", later.mean(1))
+        cosines = [cosine[1:].mean() for cosine in seen.heads]
+        rows += _by_layer("head_cosine", torch.tensor(cosines), first=1)
         for name, begin in (
             ("amplification", sizes[0]),
             ("amplification_with_embedding", start),
@@ -424,6 +462,37 @@ def _by_layer(quantity: str, values: Tensor, first: int = 0) -> list[Row]:
     return [(layer, quantity, value) for layer, value in enumerate(values.tolist(), start=first)]
 
 
+def insides(model: nn.Module) -> Inner:
+    """What can be watched inside of a model's blocks; nothing of a family without an adapter."""
+    known = adapter(model)
+    if known is not None:
+        reads = known.family.mlp(known.model.config)["intermediate"]
+        mlps = [("mlp", b.module.get_submodule(reads), b.mlp_output) for b in known.blocks]
+        attentions = [("attention", b.attention, b.attention) for b in known.blocks]
+        weights = [known.projection(n, "o").detach() for n in range(len(known.blocks))]
+        maps = [(_owner(b.attention, w), w) for b, w in zip(known.blocks, weights, strict=True)]
+    elif isinstance(model, decoder.Decoder):
+        blocks: list[Any] = list(model.blocks)
+        mixers = [b.mixer for b in blocks if isinstance(b.mixer, Attention)]
+        mlps = [("mlp", b.mlp, b.mlp) for b in blocks]
+        attentions = [("attention", mixer, mixer) for mixer in mixers]
+        maps = [(a.out, a.out.weight.unflatten(1, (a.heads, a.channels))) for a in mixers]
+    else:
+        return Inner([], [])
+    return Inner([*mlps, *attentions], [pair for pair in maps if pair[1].shape[1] > 1])
+
+
+def _owner(parent: nn.Module, weight: Tensor) -> nn.Module:
+    """The layer in which a weight, or what it is a view of, is a parameter."""
+    (found,) = (
+        module
+        for module in parent.modules()
+        for parameter in module.parameters(recurse=False)
+        if parameter.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
+    )
+    return found
+
+
 @contextmanager
 def _stream(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """Collect the input of each block, and the output of the last one."""
@@ -444,7 +513,9 @@ def _stream(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def _components(known: Adapter | None) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
+def _components(
+    parts: Sequence[tuple[str, nn.Module, nn.Module]],
+) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
     """Collect norms of what goes into and comes out of every MLP and attention."""
     found: dict[str, list[tuple[Tensor, Tensor]]] = {}
     entering: dict[str, Tensor] = {}
@@ -461,10 +532,27 @@ def _components(known: Adapter | None) -> Iterator[dict[str, list[tuple[Tensor, 
         hooks.callback(last.register_forward_hook(after).remove)
 
     with ExitStack() as hooks:
-        paths = known.family.mlp(known.model.config) if known else {}
-        for block in known.blocks if known else ():
-            watch("mlp", block.module.get_submodule(paths["intermediate"]), block.mlp_output)
-            watch("attention", block.attention, block.attention)
+        for part in parts:
+            watch(*part)
+        yield found
+
+
+@contextmanager
+def _heads(maps: Sequence[tuple[nn.Module, Tensor]]) -> Iterator[list[Tensor]]:
+    """Collect how alike the heads of each block write, (T,)."""
+    found: list[Tensor] = []
+
+    def watch(layer: nn.Module, weight: Tensor) -> None:
+        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+            mixed = args[0].detach().flatten(0, -2).unflatten(-1, weight.shape[1:])
+            written = torch.einsum("thc,whc->thw", mixed.float(), weight.float())
+            found.append(anisotropy(written).cpu())
+
+        hooks.callback(layer.register_forward_pre_hook(before).remove)
+
+    with ExitStack() as hooks:
+        for layer, weight in maps:
+            watch(layer, weight)
         yield found
 
 

@@ -39,7 +39,7 @@ from tgn.models.attention import Attention, causal_bias
 from tgn.probing import as_published
 from tgn.probing.adapters import adapt
 from tgn.probing.pretrained import load_tokenizer
-from tgn.probing.prompts import read_prompts, variants
+from tgn.probing.prompts import NEUTRAL, read_prompts, variants
 from tgn.probing.turning import turning_layers
 from tgn.probing.value_output import (
     NOT_FINITE,
@@ -298,6 +298,7 @@ def measure_sheaf(
     *,
     model: str | Path,
     label: str,
+    dtype: str,
     prompts: str | Path,
     per_category: int | None,
     table: str | Path,
@@ -312,8 +313,12 @@ def measure_sheaf(
         whose tokenizer stands beside it.
     label
         What the column ``model`` says.
+    dtype
+        In which the model computes, see :func:`tgn.probing.value_output.load`; what is made of its
+        attention is in double precision.
     prompts, per_category
         See :func:`tgn.probing.prompts.read_prompts`; each is read as its tokenizer gives it.
+        Controls are left out.
     table
         Written: columns model, prompt, layer (from 1), quantity, value, reason; see
         :func:`measure_prompt`. A model that does not load, or shows no attention, leaves one row,
@@ -327,9 +332,10 @@ def measure_sheaf(
         If the receipt or the prompts are not as they must be.
     """
     asked = read_prompts(prompts, per_category)
+    asked = asked[asked["category"] != NEUTRAL]
     try:
         ids, _ = variants(asked, _tokenizer(Path(model)), seed=0)
-        found = measure(load(model), ids["plain"])
+        found = measure(load(model, dtype), ids["plain"])
     except UNMEASURABLE as error:
         found = pd.DataFrame([{"prompt": "", "layer": -1, "quantity": "", "reason": str(error)}])
     found = found.assign(model=label).reindex(columns=COLUMNS).astype({"value": float})

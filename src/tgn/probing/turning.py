@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from tgn.probing import as_published
-
 Array = NDArray[np.floating]
 
 COLUMNS = ("model", "prompt", "definition", "layer", "status", "reason")
@@ -86,6 +84,26 @@ def half_depth(curve: ArrayLike) -> Turning:
     return Turning(len(_floats(curve)) / 2, "ok", "")
 
 
+# --- as published: counted from 0, whatever argmax returns ---------------------------------------
+
+
+def published_steepest(curve: ArrayLike) -> int:
+    """Index of the largest absolute gradient, counted from 0.
+
+    Where the curve holds NaN, this is the layer before the first NaN, however steep the others:
+    the gradient is NaN there, and argmax returns the first NaN. Of equals it returns the first
+    without a word.
+    """
+    return int(np.argmax(np.abs(np.gradient(np.asarray(curve, np.float64)))))
+
+
+def published_sign_change(curve: ArrayLike) -> int | None:
+    """Index, from 0, of the first layer with a rising gradient before one with a falling one."""
+    gradient = np.gradient(np.asarray(curve, np.float64))
+    found = np.flatnonzero((gradient[:-1] > 0) & (gradient[1:] < 0))
+    return int(found[0]) if len(found) else None
+
+
 def _published(index: Callable[[ArrayLike], int | None]) -> Callable[[ArrayLike], Turning]:
     def turning(curve: ArrayLike) -> Turning:
         if len(_floats(curve)) < 2:
@@ -107,9 +125,9 @@ DEFINITIONS: dict[str, tuple[str, Callable[[ArrayLike], Turning]]] = {
     "least_contraction": ("contraction", lowest),
     "largest_gap": ("gap", highest),
     # as run: whatever argmax returns, NaN and ties included, and the trace that is zero
-    "steepest_trace_published": ("trace", _published(as_published.steepest)),
-    "steepest_zero_published": ("trace_zero", _published(as_published.steepest)),
-    "sign_change_published": ("trace_zero", _published(as_published.first_sign_change)),
+    "steepest_trace_published": ("trace", _published(published_steepest)),
+    "steepest_zero_published": ("trace_zero", _published(published_steepest)),
+    "sign_change_published": ("trace_zero", _published(published_sign_change)),
 }
 
 

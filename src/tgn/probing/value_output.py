@@ -37,6 +37,7 @@ from tgn.probing.weights import refuse_quantised
 
 COLUMNS = ("model", "layer", "head", "quantity", "value", "reason")
 FULL = -1  # in place of a head's number
+NETWORK = -1  # in place of a layer's: the unembedding is of none
 NOT_FINITE = "weights are not finite"
 UNMEASURABLE = (AttributeError, RuntimeError, ValueError)  # of a family that is built otherwise
 DENSE = 64  # sides up to which all singular values are computed to have the largest
@@ -69,13 +70,15 @@ def loading() -> Iterator[None]:
         raise ValueError(f"does not load: {type(error).__name__}: {error}") from error
 
 
-def load(path: str | Path) -> Any:
+def load(path: str | Path, dtype: str = "float32") -> Any:
     """A causal language model that shows its attention weights, on the fastest device there is.
 
     Parameters
     ----------
     path
         Receipt of a pretrained model's folder, or the weights file of a model of this project.
+    dtype
+        In which it is kept and computes: ``float32`` or ``bfloat16``.
 
     Raises
     ------
@@ -84,12 +87,12 @@ def load(path: str | Path) -> Any:
     ValueError
         If there is no such model, or it does not load.
     """
-    path = Path(path)
+    path, kept = Path(path), getattr(torch, dtype)
     if path.name != sources.RECEIPT:
-        return io.load(path.parent).to(Accelerator().device)
+        return io.load(path.parent).to(device=Accelerator().device, dtype=kept)
     folder = sources.receipt_folder(path)
     with loading():
-        model: Any = load_model(folder, attention="eager")
+        model: Any = load_model(folder, attention="eager", dtype=kept)
         return model.to(Accelerator().device)
 
 
@@ -151,7 +154,7 @@ def spectral_norm(matrix: NDArray) -> float:
         return float(np.linalg.norm(matrix, 2))
     if not matrix.any():  # from which no Krylov space can be made
         return 0.0
-    start = np.random.default_rng(0).standard_normal(min(matrix.shape))
+    start = np.random.default_rng(0).standard_normal(min(matrix.shape)).astype(matrix.dtype)
     (largest,) = svds(matrix, k=1, v0=start, return_singular_vectors=False)
     return float(largest)
 
@@ -188,27 +191,47 @@ def norms(maps: Maps) -> pd.DataFrame:
     return table.assign(reason="") if finite else table.assign(value=np.nan, reason=NOT_FINITE)
 
 
-def measure_spectra(*, model: str | Path, label: str, table: str | Path) -> None:
-    """Norms of the value and output maps of every layer of one model.
+def unembedding_norms(model: Any) -> pd.DataFrame:
+    """Spectral and Frobenius norm of the map from the stream to the logits, as :func:`norms`.
+
+    Gains of the norm before it are not folded in. Of a tied model it is the embedding.
+    """
+    if isinstance(model, PreTrainedModel):
+        weight = model.get_output_embeddings().weight
+    else:
+        head = getattr(model, "head", None)
+        weight = model.embedding.weight if head is None else head.weight
+    matrix = weight.detach().float().cpu().numpy()
+    finite = np.isfinite(matrix).all()
+    sizes = (spectral_norm(matrix), float(np.linalg.norm(matrix))) if finite else (np.nan, np.nan)
+    rows = {"head": FULL, "quantity": ["spectral_unembedding", "frobenius_unembedding"]}
+    return pd.DataFrame(rows).assign(value=sizes, reason="" if finite else NOT_FINITE)
+
+
+def measure_spectra(*, model: str | Path, label: str, dtype: str, table: str | Path) -> None:
+    """Norms of the value and output maps of every layer of one model, and of its unembedding.
 
     Parameters
     ----------
-    model
-        See :func:`load`.
+    model, dtype
+        See :func:`load`; norms are computed in double precision, of the unembedding in single.
     label
         What the column ``model`` says.
     table
-        Written: columns model, layer (from 1), head, quantity, value, reason; see :func:`norms`.
-        A model that does not load, or has no such maps, leaves one row, of layer -1, with the
-        reason.
+        Written: columns model, layer (from 1; -1 is the whole network), head, quantity, value,
+        reason; see :func:`norms` and :func:`unembedding_norms`. A model that does not load, or has
+        no such maps, leaves one row, of layer -1, with the reason.
     """
     try:
+        network = load(model, dtype)
         parts = [
             norms(maps).assign(layer=layer)
-            for layer, maps in enumerate(layer_maps(load(model)), start=1)
+            for layer, maps in enumerate(layer_maps(network), start=1)
         ]
+        parts.append(unembedding_norms(network).assign(layer=NETWORK))
         found = pd.concat(parts, ignore_index=True)
     except UNMEASURABLE as error:
-        found = pd.DataFrame([{"layer": -1, "head": FULL, "quantity": "", "reason": str(error)}])
+        failed = {"layer": NETWORK, "head": FULL, "quantity": "", "reason": str(error)}
+        found = pd.DataFrame([failed])
     found = found.assign(model=label).reindex(columns=COLUMNS)
     write_table(table, found.astype({"value": float}))

@@ -1,13 +1,18 @@
-"""What the training runs of a configuration would cost on GPUs, before any of them is started.
+"""What the jobs of a configuration would cost on GPUs, before any of them is started.
 
-Operations are those of :func:`tgn.models.sizes.flops_per_token`, forward and twice that backward,
-and forward once more where activations are recomputed. Memory is counted, not guessed: parameters
-on the meta device, and the bytes that a block of the model keeps for its backward pass.
+Operations of a training are those of :func:`tgn.models.sizes.flops_per_token`, forward and twice
+that backward, and forward once more where activations are recomputed. Memory is counted, not
+guessed: parameters on the meta device, and the bytes that a block of the model keeps for its
+backward pass.
+
+Jobs that measure trained or pretrained models only run them forward: two operations for each
+parameter and token (Kaplan et al. 2020, section 2.1).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,19 +32,23 @@ PEAK = {"bf16": 312e12, "no": 19.5e12}  # operations a second of an A100 (data s
 UTILISATION = 0.35  # of the peak, as stated where nothing else is
 PROBED = (32, 64, 96)  # lengths of sequences whose activations are counted
 GB = 1e9
+GPT2_TOKENS = 50257
+PROMPT_TOKENS = 16  # of a prompt of config/prompts.csv, mean
+CATEGORIES, ALL_PROMPTS = 5, 20  # of prompts, and how many of each there are
+MODES = 5  # in which a gate is closed at every dose
 EXAMPLES = ("recall", "recall_task")  # rules whose batch is given in tokens, not in windows
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """Runs that are trained alike but for their seed, and what one of them needs.
+    """Runs that differ in their seed, rate or penalty alone, and what one of them needs.
 
     Operations are of one run; memory is of one GPU, in bytes; ``checkpoint`` is the state from
     which a killed run goes on, in bytes, weights included.
     """
 
     rule: str
-    arm: str
+    name: str
     runs: int
     gpus: int
     parameters: int
@@ -47,9 +56,9 @@ class Allocation:
     operations: float
     peak: float
     weights: int
-    gradients: int
-    optimizer: int
-    activations: int
+    gradients: int = 0
+    optimizer: int = 0
+    activations: int = 0
 
     @property
     def memory(self) -> int:
@@ -57,41 +66,117 @@ class Allocation:
 
     @property
     def checkpoint(self) -> int:
-        return self.weights + self.optimizer
+        return self.weights + self.optimizer if self.optimizer else 0
 
     def hours(self, utilisation: float = UTILISATION) -> float:
         """GPU-hours of all runs at a share of the peak."""
         return self.runs * self.operations / (self.peak * utilisation) / 3600
 
 
-def allocations(config: Mapping[str, Any], vocabulary: int) -> list[Allocation]:
+def allocations(
+    config: Mapping[str, Any], vocabulary: int = GPT2_TOKENS, *, activations: bool = True
+) -> list[Allocation]:
     """Every training of a complete configuration that asks for GPUs, and of the sweeps before it.
 
     Parameters
     ----------
     vocabulary
         Tokens of the language models' tokenizer, where the configuration leaves it to the text.
+    activations
+        Count them, which takes most of the time; else they are 0.
 
     Raises
     ------
     ValueError
         If a run is given in epochs, whose number of steps only its text knows.
     """
-    alike: dict[str, list[tuple[str, int, Mapping[str, Any]]]] = {}
-    for rule, gpus, run in _planned(config):
-        sized = {key: run.get(key) for key in ("arm", "model", "match", "training", "text")}
-        sized["training"] = {**run["training"], "schedule": None}
-        alike.setdefault(json.dumps([rule, sized], sort_keys=True), []).append((rule, gpus, run))
+    alike: dict[tuple[str, str, str], list[tuple[int, Mapping[str, Any]]]] = {}
+    for rule, gpus, name, run in _planned(config):
+        sized = {key: run.get(key) for key in ("model", "match", "training", "text")}
+        key = rule, kind(name), json.dumps(sized, sort_keys=True)
+        alike.setdefault(key, []).append((gpus, run))
     found = []
-    for (rule, gpus, run), *others in alike.values():
+    for (rule, name, _), ((gpus, run), *others) in alike.items():
         text = config[run.get("text") or "language_model"]["text"] or {}
         tokens = text.get("vocabulary") or vocabulary
-        found.append(_allocation(rule, gpus, run, 1 + len(others), tokens))
+        found.append(_allocation(rule, name, gpus, run, 1 + len(others), tokens, activations))
     return found
 
 
-def _planned(config: Mapping[str, Any]) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-    """Rule, GPUs and settings of every run; sweeps are among them where no table has the rates."""
+def kind(name: str) -> str:
+    """The name of a run without its seed, and without the value that a sweep gives it.
+
+    >>> kind("tgn-2"), kind("tgn-rate-0.001-3"), kind("constraints-depth_12-0")
+    ('tgn', 'tgn-rate', 'constraints-depth_12')
+    """
+    return re.sub(r"(-(?:rate|penalty))?(?(1)-[-\d.e]+)-\d+$", r"\1", name)
+
+
+def probes(
+    config: Mapping[str, Any], models: Mapping[str, Any], trained: Sequence[Allocation] = ()
+) -> list[Allocation]:
+    """The jobs on GPUs that measure models and train none, all jobs of a model in one entry.
+
+    Parameters
+    ----------
+    models
+        Content of ``config/models.yaml``, with ``millions`` of parameters.
+    trained
+        Trainings, among them those whose models the bridge sedates.
+    """
+    rank, heat, constraints = (config[k] for k in ("rank_dynamics", "temperature", "constraints"))
+    bridge, context = config["bridge"], config["language_model"]["model"]["context"]
+    found = []
+
+    def add(rule: str, name: str, jobs: int, size: float, tokens: float, number: int = 4) -> None:
+        peak, each = PEAK["no" if number == 4 else "bf16"], tokens / jobs
+        found.append(
+            Allocation(
+                rule,
+                name,
+                jobs,
+                1,
+                round(size),
+                round(each),
+                2 * size * each,
+                peak,
+                round(number * size),
+            )
+        )
+
+    if rank["gpus"]:
+        tokens = len(rank["arms"]) * rank["passages"] * sum(rank["lengths"])
+        for name in rank["models"]:
+            add("rank_dynamics", name, len(rank["arms"]), 1e6 * models[name]["millions"], tokens)
+    if heat["gpus"]:
+        arms = heat["arms"].values()
+        # every passage at every temperature, and the nudged ones of each draw twice more
+        passes = sum(
+            (1 + (heat["temperatures"] - 1) // arm["every"])
+            * ((arm["passages"] or heat["passages"]) + 2 * heat["nudged"] * arm["draws"])
+            for arm in arms
+        )
+        for name in heat["models"]:
+            size, jobs = 1e6 * models[name]["millions"], sum(arm["parts"] for arm in arms)
+            add("attention_temperature", name, jobs, size, passes * heat["length"])
+    if bridge["gpus"]:
+        tokens = bridge["windows"] * context * len(bridge["doses"]) * MODES
+        for arm in bridge["arms"]:
+            read = [a for a in trained if a.name in (arm, f"convergence-{arm}")][:1]
+            for one in read:
+                add("sedation", arm, 1, one.parameters, tokens * one.runs)
+    if constraints["gpus"]:
+        prompts = CATEGORIES * (constraints["per_category"] or ALL_PROMPTS)
+        # gains of prompts as they are and of their variants, and the sheaf; spectra read weights
+        tokens = prompts * (2 + len(constraints["variants"])) * PROMPT_TOKENS
+        for name in constraints["models"]:
+            number = 2 if name in constraints["bfloat16"] else 4
+            add("constraints_*", name, 3, 1e6 * models[name]["millions"], tokens, number)
+    return found
+
+
+def _planned(config: Mapping[str, Any]) -> Iterator[tuple[str, int, str, Mapping[str, Any]]]:
+    """Rule, GPUs, name and settings of every run, and of sweeps where no table has the rates."""
     language, convergence = config["language_model"], config["convergence"]
     gravity, constraints = config["gravity"], config["constraints"]
     recall, tasks = config["recall"], config["recall_tasks"]
@@ -114,7 +199,7 @@ def _planned(config: Mapping[str, Any]) -> Iterator[tuple[str, int, Mapping[str,
         ("recall_task", tasks, small),
     ):
         if section["gpus"]:
-            yield from ((rule, section["gpus"], run) for run in runs.values())
+            yield from ((rule, section["gpus"], name, run) for name, run in runs.items())
 
 
 def _unless(rates: str | None, sweep: plan.Planned) -> plan.Planned:
@@ -122,11 +207,17 @@ def _unless(rates: str | None, sweep: plan.Planned) -> plan.Planned:
 
 
 def _allocation(
-    rule: str, gpus: int, run: Mapping[str, Any], runs: int, vocabulary: int
+    rule: str,
+    name: str,
+    gpus: int,
+    run: Mapping[str, Any],
+    runs: int,
+    vocabulary: int,
+    activations: bool = True,
 ) -> Allocation:
     training = run["training"]
     if "steps" not in training:
-        raise ValueError(f"{rule}, {run['arm']}: `epochs` given; a plan needs `steps`")
+        raise ValueError(f"{rule}, {name}: `epochs` given; a plan needs `steps`")
     config = matched({"vocabulary": vocabulary, **run["model"]}, run.get("match"))
     tokens = training["batch"] * (1 if rule in EXAMPLES else config.context)
     precision = training.get("precision", "no")
@@ -137,7 +228,7 @@ def _allocation(
     parameters = sizes.parameters(config)
     return Allocation(
         rule=rule,
-        arm=run["arm"],
+        name=name,
         runs=runs,
         gpus=gpus,
         parameters=parameters,
@@ -148,7 +239,9 @@ def _allocation(
         # beside their own buffers, the buckets in which processes exchange gradients
         gradients=4 * parameters * (2 if gpus > 1 else 1),
         optimizer=4 * states,
-        activations=round(here * activation_bytes(config, precision, checkpointing)),
+        activations=round(here * activation_bytes(config, precision, checkpointing))
+        if activations
+        else 0,
     )
 
 
@@ -223,7 +316,7 @@ def _saved(config: ModelConfig, precision: str) -> int:
 def table(found: Sequence[Allocation], utilisation: float = UTILISATION) -> str:
     """The allocations as text in columns, with the sum of each rule."""
     head = (
-        f"{'rule':<15} {'arm':<22} {'runs':>4} {'GPUs':>4} {'param. M':>9} {'tokens M':>9} "
+        f"{'rule':<21} {'name':<32} {'runs':>4} {'GPUs':>4} {'param. M':>9} {'tokens M':>9} "
         f"{'PFLOP':>10} {'weights':>8} {'grad.':>7} {'opt.':>7} {'activ.':>7} {'GB/GPU':>7} "
         f"{'state GB':>8} {'GPU-hours':>9}"
     )
@@ -231,7 +324,7 @@ def table(found: Sequence[Allocation], utilisation: float = UTILISATION) -> str:
     for rule in dict.fromkeys(a.rule for a in found):
         own = [a for a in found if a.rule == rule]
         lines += [
-            f"{a.rule:<15} {a.arm:<22} {a.runs:>4} {a.gpus:>4} {a.parameters / 1e6:>9.2f} "
+            f"{a.rule:<21} {a.name:<32} {a.runs:>4} {a.gpus:>4} {a.parameters / 1e6:>9.2f} "
             f"{a.tokens / 1e6:>9.1f} {a.operations / 1e15:>10.1f} {a.weights / GB:>8.2f} "
             f"{a.gradients / GB:>7.2f} {a.optimizer / GB:>7.2f} {a.activations / GB:>7.2f} "
             f"{a.memory / GB:>7.2f} {a.checkpoint / GB:>8.2f} {a.hours(utilisation):>9.2f}"
@@ -241,8 +334,9 @@ def table(found: Sequence[Allocation], utilisation: float = UTILISATION) -> str:
     lines.append(_sum("sum", found, utilisation))
     lines.append(
         f"An A100 at {utilisation:.0%} of its peak: {PEAK['bf16'] / 1e12:g} TFLOP/s in bf16, "
-        f"{PEAK['no'] / 1e12:g} in single precision. Evaluation and start-up come on top. Models "
-        "of a few million parameters reach far less of it: launching kernels takes the time there."
+        f"{PEAK['no'] / 1e12:g} in single precision. Evaluation, start-up and loading come on top. "
+        "Models of a few million parameters reach far less of it: launching kernels takes the time "
+        "there. Rules without a state train nothing; their jobs take minutes, most of it to load."
     )
     return "\n".join(lines)
 
@@ -250,4 +344,4 @@ def table(found: Sequence[Allocation], utilisation: float = UTILISATION) -> str:
 def _sum(name: str, found: Sequence[Allocation], utilisation: float) -> str:
     runs, hours = sum(a.runs for a in found), sum(a.hours(utilisation) for a in found)
     states = sum(a.runs * a.checkpoint for a in found) / GB
-    return f"{name:<38} {runs:>4} {'':>84} {states:>8.2f} {hours:>9.2f}"
+    return f"{name:<54} {runs:>4} {'':>84} {states:>8.2f} {hours:>9.2f}"

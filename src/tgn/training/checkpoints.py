@@ -11,6 +11,7 @@ import hashlib
 import json
 import random
 import shutil
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,15 @@ def load(folder: str | Path, key: str) -> dict[str, Any] | None:
     """
     place = _place(folder, key)
     try:
+        with zipfile.ZipFile(place) as archive:  # torch's form; torch itself compares no checksums
+            if (name := archive.testzip()) is not None:
+                raise ValueError(f"its part {name} is damaged")
         state = torch.load(place, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except Exception as error:  # torch raises several kinds for a damaged file
-        raise ValueError(f"{place} cannot be read: delete it to start anew") from error
+    except Exception as error:  # both raise several kinds for a damaged file
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{place} cannot be read ({why}): delete it to start anew") from error
     if not isinstance(state, dict) or state.get("key") != key:
         raise ValueError(f"{place} belongs to another run: delete it to start anew")
     return state

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,16 +20,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
+
+PATIENCE = 3600  # seconds for processes to end after SIGTERM; who sent it will have less
 
 
 def run(call: str, arguments: Mapping[str, Any], processes: int = 1) -> None:
     """Call ``package.module:function`` with keyword arguments, in this process if one is enough.
 
-    Threads are divided among the processes.
+    Threads are divided among the processes. SIGTERM is passed on to them, and waited for.
 
     Raises
     ------
+    SystemExit
+        With status 143, after SIGTERM and their end.
     RuntimeError
         If a process failed; the others are stopped, and what it said stands in the output.
     ValueError
@@ -40,16 +46,17 @@ def run(call: str, arguments: Mapping[str, Any], processes: int = 1) -> None:
         _call(call, arguments)
         return
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads // processes))}
+    # Whatever library reads it: MKL's threads wait for each other in a spin.
+    shares = {name for name in os.environ if name.endswith("_NUM_THREADS")} | {"OMP_NUM_THREADS"}
+    environment = {**os.environ, **dict.fromkeys(shares, str(max(1, threads // processes)))}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "arguments.json"
         file.write_text(json.dumps({"call": call, "arguments": dict(arguments)}), encoding="utf-8")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(processes), "-m", "tgn.training.launch", str(file)]
-        done = subprocess.run(
-            command, env=environment, stdout=_file(sys.stdout), stderr=_file(sys.stderr)
-        )
-    if done.returncode:
+        command += ["--nproc-per-node", str(processes), "--shutdown-timeout", str(PATIENCE)]
+        command += ["-m", "tgn.training.launch", str(file)]
+        status = _waited_for(command, environment)
+    if status:
         raise RuntimeError(f"{call} failed in one of {processes} processes; its error stands above")
 
 
@@ -64,6 +71,27 @@ def main(file: str) -> None:
 def _call(call: str, arguments: Mapping[str, Any]) -> None:
     module, _, name = call.partition(":")
     getattr(importlib.import_module(module), name)(**arguments)
+
+
+def _waited_for(command: list[str], environment: Mapping[str, str]) -> int:
+    """Exit status of torch's launcher; a signal more would cut short its wait for the processes."""
+    came: list[int] = []
+
+    def pass_on(number: int, frame: Any) -> None:
+        came.append(number)
+        for process in psutil.Process(launcher.pid).children() or [launcher]:
+            process.terminate()
+
+    output = {"stdout": _file(sys.stdout), "stderr": _file(sys.stderr)}
+    with subprocess.Popen(command, env=environment, **output) as launcher:
+        before = signal.signal(signal.SIGTERM, pass_on)
+        try:
+            status = launcher.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    if came:
+        raise SystemExit(128 + signal.SIGTERM)
+    return status
 
 
 def _file(stream: Any) -> Any:

@@ -15,7 +15,9 @@ on processes and micro-batches.
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -110,7 +112,8 @@ def fit(
 
     On the same CPU, with the same number of threads, the weights and the metrics are the same
     bytes in every run, cut off or not. Started in several processes (``tgn.training.launch``), it
-    trains data-parallel.
+    trains data-parallel. On SIGTERM, by which a cluster takes a machine back, it finishes the step
+    and saves the state first.
 
     Parameters
     ----------
@@ -161,6 +164,9 @@ def fit(
 
     Raises
     ------
+    SystemExit
+        With status 143, after SIGTERM to any of its processes. A run that keeps no state dies of
+        the signal.
     FloatingPointError
         If the loss or the gradient is not finite. It is noticed at the next record, so that a GPU
         need not be waited for in every step, and the first such step is named.
@@ -179,8 +185,9 @@ def fit(
     shape = dict(schedule or {}, steps=steps - begin)
     training = _start(model.train(), accelerator, optimizer, shape)
     progress = _Progress(begin=begin, end=steps)
+    measured: list[torch.Tensor] = []  # left on the device: no step waits for its numbers
     if state:
-        progress = _restore(training, state, progress)
+        progress, measured = _restore(training, state, progress)
     clock = _Clock(progress.seconds, progress.cpu_seconds)
     writer = _event_writer(tensorboard, progress.records) if tensorboard and main else None
 
@@ -213,37 +220,45 @@ def fit(
 
     if not progress.records and (found := evaluated()):
         record({"step": 0, "tokens": 0, **found})
-    measured: list[torch.Tensor] = []  # left on the device: no step waits for its numbers
     shown: Any = range(progress.step, steps)
     if main:
         shown = bar(shown, desc=description, initial=progress.step, total=steps, unit="step")
-    for step in shown:
-        if progress.stopped:
-            break
-        batch = batches(step)
-        strength = penalty_at(penalty, step / steps)
-        paid = strength if step % penalty_every == 0 else 0.0
-        rate = training.optimizers[0].param_groups[0]["lr"]
-        measured.append(_advance(training, batch, step, paid, clip, micro_batches))
-        progress.step, progress.tokens = step + 1, progress.tokens + batch[0].numel()
+    with _sigterm(accelerator) if state_folder else nullcontext(lambda: False) as terminated:
+        for step in shown:
+            if progress.stopped:
+                break
+            batch = batches(step)
+            strength = penalty_at(penalty, step / steps)
+            paid = strength if step % penalty_every == 0 else 0.0
+            rate = training.optimizers[0].param_groups[0]["lr"]
+            measured.append(_advance(training, batch, step, paid, clip, micro_batches))
+            progress.step, progress.tokens = step + 1, progress.tokens + batch[0].numel()
 
-        end = progress.step == steps
-        evaluating = end or _due(progress.step, evaluate_every)
-        if not (evaluating or _due(progress.step, every)):
-            continue
-        means = _means(measured, progress.step, accelerator, getattr(model, "priced", "gate"))
-        measured.clear()
-        if main:
-            shown.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
-        record(
-            {"step": progress.step, "tokens": progress.tokens}
-            | means
-            | {"penalty": strength, "learning_rate": rate}
-            | dict(evaluated() if evaluating else {})
-        )
-        if state_folder and (end or progress.stopped or _due(progress.step, save_every)):
-            with clock.paused():
-                _save(training, progress, state_folder, key)
+            leaving, end = terminated(), progress.step == steps
+            evaluating = end or _due(progress.step, evaluate_every)
+            if evaluating or _due(progress.step, every):
+                priced = getattr(model, "priced", "gate")
+                means = _means(measured, progress.step, accelerator, priced)
+                measured.clear()
+                if main:
+                    shown.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
+                record(
+                    {"step": progress.step, "tokens": progress.tokens}
+                    | means
+                    | {"penalty": strength, "learning_rate": rate}
+                    | dict(evaluated() if evaluating else {})
+                )
+            saving = leaving or end or progress.stopped or _due(progress.step, save_every)
+            if state_folder and saving:
+                progress.seconds, progress.cpu_seconds = clock.read()
+                with clock.paused():
+                    _save(training, progress, measured, state_folder, key)
+            if leaving:
+                accelerator.wait_for_everyone()  # a process that ends ends the others
+                if main:
+                    kept = f"{description}: SIGTERM; its state after step {progress.step} is kept"
+                    print(kept, file=sys.stderr)
+                raise SystemExit(128 + signal.SIGTERM)
     if writer:
         writer.close()
     return Fit(
@@ -443,9 +458,39 @@ def _means(
     return named
 
 
-def _save(training: _Training, progress: _Progress, folder: str | Path, key: str) -> None:
-    """Write the state, from the main process; random generators are each process's own."""
-    states = gather_object([checkpoints.random_state()])
+@contextmanager
+def _sigterm(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
+    """Instead of death by SIGTERM: whether it came to any process, which all learn at one step."""
+    if threading.current_thread() is not threading.main_thread():  # others may set no handler
+        yield lambda: False
+        return
+    came: list[int] = []
+    # Numbers on the CPU, so that no step waits for a GPU.
+    group = torch.distributed.new_group(backend="gloo") if accelerator.num_processes > 1 else None
+
+    def anywhere() -> bool:
+        found = torch.tensor(len(came))
+        if group is not None:
+            torch.distributed.all_reduce(found, group=group)
+        return bool(found)
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        yield anywhere
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _save(
+    training: _Training,
+    progress: _Progress,
+    measured: Sequence[torch.Tensor],
+    folder: str | Path,
+    key: str,
+) -> None:
+    """Write the state, from the main process; of each process its random generators and shares."""
+    own = {"random": checkpoints.random_state(), "measured": [row.cpu() for row in measured]}
+    states = gather_object([own])
     if training.accelerator.is_main_process:
         checkpoints.save(
             folder,
@@ -454,7 +499,7 @@ def _save(training: _Training, progress: _Progress, folder: str | Path, key: str
                 "model": training.model.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in training.optimizers],
                 "schedulers": [scheduler.state_dict() for scheduler in training.schedulers],
-                "random": states,
+                "processes": states,
                 "progress": asdict(progress),
             },
         )
@@ -466,6 +511,8 @@ def _begin_of_plan(state: Mapping[str, Any] | None, steps: int, description: str
         return 0
     begin, end, done = (state["progress"][name] for name in ("begin", "end", "step"))
     if end == steps:
+        if description is not None and 0 < done < steps:
+            print(f"{description}: goes on from step {done} of {steps}", file=sys.stderr)
         return begin
     if done >= steps:
         raise ValueError(
@@ -481,8 +528,13 @@ def _begin_of_plan(state: Mapping[str, Any] | None, steps: int, description: str
     return done
 
 
-def _restore(training: _Training, state: Mapping[str, Any], planned: _Progress) -> _Progress:
-    """Bring all to where the state was. A schedule that is planned anew begins at its beginning."""
+def _restore(
+    training: _Training, state: Mapping[str, Any], planned: _Progress
+) -> tuple[_Progress, list[torch.Tensor]]:
+    """Bring all to where the state was. A schedule that is planned anew begins at its beginning.
+
+    Returns how far the run had come, and what was measured since its last record.
+    """
     training.model.load_state_dict(state["model"])
     progress = _Progress(**state["progress"])
     for optimizer, kept in zip(training.optimizers, state["optimizers"], strict=True):
@@ -494,8 +546,10 @@ def _restore(training: _Training, state: Mapping[str, Any], planned: _Progress) 
             groups = scheduler.optimizer.param_groups
             for group, rate in zip(groups, scheduler.get_last_lr(), strict=True):
                 group["lr"] = rate
-    checkpoints.set_random_state(state["random"][training.accelerator.process_index])
-    return replace(progress, begin=planned.begin, end=planned.end)
+    own = state["processes"][training.accelerator.process_index]
+    checkpoints.set_random_state(own["random"])
+    measured = [row.to(training.accelerator.device) for row in own["measured"]]
+    return replace(progress, begin=planned.begin, end=planned.end), measured
 
 
 def _event_writer(folder: str | Path, records: Sequence[Mapping[str, float]]) -> SummaryWriter:

@@ -56,6 +56,11 @@ def sweep(section: Section) -> Planned:
     }
     for run in planned.values():
         _shorten(run["training"], section["sweep_fraction"])
+        # by the validation split a rate is chosen; figures read the other
+        run["training"]["evaluation"] = {
+            **(run["training"].get("evaluation") or {}),
+            "splits": ["validation", "test"],
+        }
     return planned
 
 

@@ -77,10 +77,12 @@ def train_arm(
         Arguments of :class:`tgn.models.config.ModelConfig`; the vocabulary may be left to the
         tokens'.
     training
-        ``batch`` (windows), ``steps`` or ``epochs``, ``evaluation`` (``stride``, ``batch``; with
-        None no whole split is read, and there are neither ``blocks`` nor ``documents``),
+        ``batch`` (windows), ``steps`` or ``epochs``, ``evaluation`` (``stride``, ``batch``, and
+        ``splits``, both if not given; with None no whole split is read, and there are neither
+        ``blocks``, which need the test split, nor ``documents``),
         ``validation_windows`` (read at every evaluation during training),
-        ``gradient_checkpointing``, ``extend``, and arguments of :func:`tgn.training.loop.fit`.
+        ``gradient_checkpointing``, ``compile`` (by torch.compile), ``extend``, and arguments of
+        :func:`tgn.training.loop.fit`.
         With ``extend`` the state of the end is kept, and a run that differs in ``steps`` or
         ``epochs`` alone goes on from it, with its schedule planned anew. Without, it is trained
         anew.
@@ -128,8 +130,11 @@ def train_arm(
     settings = dict(training)
     batch, precision = settings.pop("batch"), settings.get("precision", "no")
     protocol = settings.pop("evaluation", {})
+    protocol = {"splits": ()} if protocol is None else {"splits": SPLITS, **protocol}
+    splits = protocol.pop("splits")
     n_windows = settings.pop("validation_windows", 32)
     checkpointing = settings.pop("gradient_checkpointing", False)
+    compiled = settings.pop("compile", False)
     extend = settings.pop("extend", False)
     settings["steps"] = _steps(settings, len(text), config.context, batch)
     if rate is not None or rates is not None:
@@ -153,6 +158,8 @@ def train_arm(
     if network.config != config:
         raise ValueError(f"{start} holds another model than `model` describes")
     network.gradient_checkpointing = checkpointing
+    if compiled:
+        network.compile()  # in place: its weights keep their names
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     gravity = config.mixer == "gravity"
     probe = validation[: min(config.context, PROBED)]
@@ -185,7 +192,7 @@ def train_arm(
     with torch.autocast(
         next(network.parameters()).device.type, torch.bfloat16, enabled=precision == "bf16"
     ):
-        for split in SPLITS if protocol is not None else ():
+        for split in splits:
             whole = {"stride": config.context, **protocol}
             found[split] = evaluation.evaluate(
                 network, folder, split, context=config.context, **whole
@@ -198,8 +205,8 @@ def train_arm(
         timings: fitted.timings,
     }
     if found:
-        splits = (e.documents.assign(split=split) for split, e in found.items())
-        tables |= {blocks: found["test"].blocks, documents: pd.concat(splits)}
+        by_document = (e.documents.assign(split=split) for split, e in found.items())
+        tables |= {blocks: found["test"].blocks, documents: pd.concat(by_document)}
     for path, table in tables.items():
         if path is not None:
             write_table(path, table)

@@ -175,6 +175,34 @@ def test_a_category_of_the_other_sign_is_found():
     assert side(worst) == "below"
 
 
+@pytest.mark.parametrize(("log_gain", "expected"), [(0.6, "above"), (0.2, "open"), (-0.2, "below")])
+def test_neutral_statements_are_held_against_the_others(log_gain, expected):
+    record = model("m")
+    neutral = blocks(record, log_gain, np.random.default_rng(1), 0.05).head(6 * 12)
+    neutral = neutral.assign(category="neutral", prompt="neutral " + neutral["prompt"])
+    extra = [rows(record, neutral, "gain_median")]
+    found = planted([record], lambda _: 0.2, noise=0.05, extra=extra)
+    assert side(found["log_gain_neutral_minus_others", "m"]) == expected
+    assert found["log_gain_final", "m"].value == pytest.approx(0.2, abs=0.05)  # without them
+    few = [rows(record, neutral.head(4 * 12), "gain_median")]
+    found = planted([record], lambda _: 0.2, extra=few)
+    assert "4 prompts" in found.why_not("log_gain_neutral_minus_others", "m")
+
+
+@pytest.mark.parametrize("times", [300.0, 1.0])
+def test_late_values_of_one_lab(times):
+    rng, parts = np.random.default_rng(4), []
+    for record in zoo():
+        layers = np.arange(1, record["layers"] + 1)
+        late = (layers > 2 / 3 * len(layers)) & (record["lab"] == "eleutherai")
+        norms = np.where(late, times, 1.0) * np.exp(0.1 * rng.normal())
+        named = {"model": record["model"], "prompt": "p", "layer": layers, "value": norms}
+        parts.append(pd.DataFrame(named).assign(quantity="trace_proxy"))
+    found = planted(zoo(), lambda _: 0.1, sheaf=pd.concat(parts))
+    late = found["log_late_proxy_eleutherai_minus_others", "all"]
+    assert late.value == pytest.approx(np.log(times), abs=0.2)
+
+
 @pytest.mark.parametrize("planted_slope", [0.3, 0.0])
 def test_gain_along_entropy_is_not_along_length(planted_slope):
     """Entropy goes with length; only what goes with entropy at equal length counts."""

@@ -1,5 +1,6 @@
 """What a training is said to need is what torch counts when it is run."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ ROOT = Path(__file__).parents[3]
 SMALL = ModelConfig(vocabulary=64, width=32, depth=3, heads=2, context=64)
 
 
-def planned(training, gpus=1, **model):
-    run = {"arm": "a", "model": {**vars(SMALL), **model}, "match": None, "training": training}
-    return allocation._allocation("language_model", gpus, run, 1, 64)
-
-
 TRAINING = {"steps": 10, "batch": 8, "optimizer": {"kind": "adamw"}, "precision": "no"}
+RUN = {"model": vars(SMALL), "match": None, "training": TRAINING}
+
+
+def planned(training, gpus=1, **model):
+    run = {"model": {**vars(SMALL), **model}, "match": None, "training": training}
+    return allocation._allocation("language_model", "a", gpus, run, 1, 64)
 
 
 def test_operations_of_a_step_are_those_that_torch_counts():
@@ -100,15 +102,44 @@ def test_every_training_of_the_paper_scale_is_in_the_plan_once():
     assert {entry.rule for entry in found} == {
         *("language_model", "gravity_model", "constraints_model", "recall", "recall_task")
     }
-    one = next(e for e in found if e.rule == "language_model" and e.arm == "transformer")
+    assert len({(entry.rule, entry.name) for entry in found}) == len(found)
+    one = next(e for e in found if e.rule == "language_model" and e.name == "transformer")
     assert (one.gpus, one.runs, one.tokens) == (6, 3, 12000 * 96 * 1024)
     assert (
         len(allocation.table(found).splitlines()) == len(found) + len({e.rule for e in found}) + 3
     )
 
 
+def test_jobs_that_only_measure_are_in_the_plan_by_model():
+    paper = config.load("paper", ROOT)
+    models = config.read_yaml(ROOT / "config/models.yaml")
+    found = allocation.probes(paper, models)
+    assert {e.rule for e in found} == {"rank_dynamics", "attention_temperature", "constraints_*"}
+    assert len({(entry.rule, entry.name) for entry in found}) == len(found)
+    rank = next(e for e in found if (e.rule, e.name) == ("rank_dynamics", "gpt2"))
+    section = paper["rank_dynamics"]
+    tokens = section["passages"] * sum(section["lengths"])
+    assert (rank.runs, rank.tokens) == (len(section["arms"]), tokens)
+    assert rank.operations == pytest.approx(2 * 124e6 * tokens)
+    assert (rank.weights, rank.memory, rank.checkpoint) == (4 * 124_000_000, 4 * 124_000_000, 0)
+    half = next(e for e in found if e.name == "pythia-12b")
+    assert half.weights == 2 * half.parameters
+    trained = allocation._allocation("language_model", "tgn", 6, RUN, 3, 64)
+    (sedated,) = (e for e in allocation.probes(paper, models, [trained]) if e.rule == "sedation")
+    assert (sedated.name, sedated.parameters) == ("tgn", trained.parameters)
+
+
+def test_models_have_about_the_parameters_that_their_labels_say():
+    for name, model in config.read_yaml(ROOT / "config/models.yaml").items():
+        if size := re.search(r"([\d.]+)(M|B)\b", model["label"]):
+            said = float(size[1]) * (1 if size[2] == "M" else 1000)
+            assert model["millions"] == pytest.approx(said, rel=0.3), name
+
+
 def test_scales_without_gpus_need_nothing():
-    assert allocation.allocations(config.load("laptop", ROOT), vocabulary=512) == []
+    laptop = config.load("laptop", ROOT)
+    assert allocation.allocations(laptop, vocabulary=512) == []
+    assert allocation.probes(laptop, config.read_yaml(ROOT / "config/models.yaml")) == []
 
 
 def test_epochs_are_refused():

@@ -1,5 +1,6 @@
 """The runs behind the figure of gravity, as the configuration has them."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +35,21 @@ def test_every_arm_has_its_seeds_under_its_own_name():
 def test_an_arm_that_is_null_is_left_out():
     arms = {**GRAVITY["arms"], "no_radius": None}
     assert set(runs()) - set(runs(arms=arms)) == {"gravity-no_radius-0"}
+
+
+def test_arms_that_claims_compare_are_trained():
+    claims = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
+    arms = {run["arm"] for run in runs().values()}
+    compared = {
+        arm
+        for claim in claims
+        if claim["least_scale"] == "laptop"
+        for name in (*claim["statistics"], *claim.get("beside", ()))
+        if (pair := re.fullmatch(r"gravity\.(\w+)_minus_(\w+)", name))
+        for arm in pair.groups()
+    }
+    assert compared - {"unigram"}
+    assert compared - {"unigram"} <= arms
 
 
 def test_ablations_differ_from_what_they_change_in_one_thing():

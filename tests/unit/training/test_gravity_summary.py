@@ -1,5 +1,6 @@
 """The summary of gravity's runs: numbers as their files have them, beside the published ones."""
 
+import json
 import shutil
 from math import exp
 from pathlib import Path
@@ -71,6 +72,15 @@ def test_a_run_is_read_from_its_own_files(runs):
     assert found["test_nats"] == pytest.approx(3.5)
     assert (found["best_nats"], found["best_step"]) == (pytest.approx(2.75), 10)
     assert found["steps_per_second"] == pytest.approx(2.0)
+
+
+def test_without_the_whole_validation_split_its_loss_is_that_of_the_last_windows(tmp_path):
+    path = make_run(tmp_path / "gravity-0", "gravity", nats=3.0, mixer="gravity")
+    evaluated = json.loads(path.read_text())
+    write_json(path, {"test": evaluated["test"]})
+    found = read_run(path.parent)
+    assert found["validation_nats"] == pytest.approx(3.0)
+    assert found["validation_tokens"] == 16
 
 
 def test_ours_stand_beside_the_published_run_they_answer_to(runs, tmp_path):

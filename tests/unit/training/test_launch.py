@@ -7,6 +7,7 @@ import pytest
 from tgn.training import launch
 
 STEPS = '''
+import os
 import numpy as np
 from accelerate import PartialState
 from tgn.models import ModelConfig, build
@@ -48,6 +49,8 @@ def train(*, folder):
     except Interrupted:
         tables["resumed"] = once(masked, **state)
     if PartialState().is_main_process:
+        with open(folder + "/threads", "w") as stream:
+            stream.write(os.environ["MKL_NUM_THREADS"])
         for name, table in tables.items():
             table.to_parquet(f"{folder}/{name}.parquet")
 
@@ -68,12 +71,15 @@ def tables(tmp_path_factory):
     """What one process and what two processes found."""
     found = []
     with pytest.MonkeyPatch.context() as patched:
+        for library in ("OMP", "MKL"):
+            patched.setenv(f"{library}_NUM_THREADS", "2")
         for processes in (1, 2):
             folder = tmp_path_factory.mktemp(str(processes))
             module(folder, patched)
             launch.run("launched:train", {"folder": str(folder)}, processes=processes)
             names = ("straight", "whole", "resumed")
             found.append({name: pd.read_parquet(folder / f"{name}.parquet") for name in names})
+            found[-1]["threads"] = (folder / "threads").read_text()
     return found
 
 
@@ -83,6 +89,10 @@ def test_two_processes_weigh_every_target_the_same(tables):
     np.testing.assert_allclose(one["gate"], two["gate"], rtol=0, atol=1e-5)
     # Muon steps in bfloat16, which lets the order of sums be seen
     np.testing.assert_allclose(one["gradient_norm"], two["gradient_norm"], rtol=1e-3)
+
+
+def test_processes_share_the_threads_of_every_library(tables):
+    assert [found["threads"] for found in tables] == ["2", "1"]
 
 
 def test_each_process_goes_on_with_its_own_random_numbers(tables):

@@ -1,5 +1,7 @@
 """The loop minimises what it says, records it, and goes on exactly where it was cut off."""
 
+import os
+import signal
 from typing import NamedTuple
 
 import numpy as np
@@ -246,6 +248,33 @@ def test_a_run_cut_off_ends_as_one_that_was_not(tmp_path, kind, at):
     assert losses == whole.metrics["step"].iloc[1:].tolist()
     again = fit(gated(seed=3, **shape), cut_off(batches(), 0), **events, **settings)
     pd.testing.assert_frame_equal(whole.metrics, again.metrics, check_exact=True)
+
+
+@pytest.mark.parametrize("at", [4, 6, 15])  # between records, at one, in the last step
+def test_a_terminated_run_finishes_its_step_and_goes_on_from_there(tmp_path, capsys, at):
+    settings = {
+        "steps": 16, "optimizer": MUON, "every": 3, "schedule": {"warmup": 0.2, "decay": 0.5},
+        "seed": 5,
+    }  # fmt: skip
+    state = {"state_folder": tmp_path, "key": "k"}
+    straight, broken, resumed = gated(dropout=0.2), gated(dropout=0.2), gated(seed=9, dropout=0.2)
+    whole = fit(straight, batches(), **settings)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminated(step):
+        if step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batches()(step)
+
+    with pytest.raises(SystemExit) as left:
+        fit(broken, terminated, **state, **settings)
+    assert left.value.code == 143
+    assert f"its state after step {at + 1} is kept" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+    parts = fit(resumed, cut_off(batches(), at), **state, **settings)  # that step is not done again
+    assert ("goes on" in capsys.readouterr().err) is (at + 1 < 16)
+    assert torch.equal(weights(straight), weights(resumed))
+    pd.testing.assert_frame_equal(whole.metrics, parts.metrics, check_exact=True)
 
 
 def falling(model):

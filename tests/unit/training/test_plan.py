@@ -61,6 +61,13 @@ def test_the_sweep_has_seeds_of_its_own_and_shorter_runs():
     for run in swept.values():
         assert (run["arm"], run["seed"]) not in used
         assert run["training"]["steps"] == SECTION["sweep_fraction"] * SECTION["training"]["steps"]
+        assert "validation" in run["training"]["evaluation"]["splits"]
+
+
+def test_the_sweep_reads_the_validation_split_even_if_figures_read_no_whole_split():
+    training = {**SECTION["training"], "evaluation": None}
+    for run in plan.sweep({**SECTION, "training": training}).values():
+        assert "validation" in run["training"]["evaluation"]["splits"]
 
 
 def test_planning_leaves_the_configuration_as_it_was():

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tgn.models import io
@@ -139,6 +141,36 @@ def test_a_run_killed_at_random_steps_ends_in_the_same_bytes(text, uninterrupted
     assert not saved.exists()
 
 
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_a_terminated_run_saves_its_state_first(text, uninterrupted, tmp_path, gpus):
+    """The signal comes to the process that was started; of two that train it is neither."""
+    code = "import json, sys; from tgn.training.run import train; train(**json.loads(sys.argv[1]))"
+    given = {**arguments(text, tmp_path), "gpus": gpus}
+    command = [sys.executable, "-c", code, json.dumps(given)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    said = tmp_path / "said"
+    with (
+        said.open("w") as stream,
+        subprocess.Popen(command, env=environment, stderr=stream) as process,
+    ):
+        while not (states := list(tmp_path.glob("state/*/state.pt"))):
+            assert process.poll() is None, said.read_text()
+            time.sleep(0.001)
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM, said.read_text()
+    state = torch.load(states[0], weights_only=True)
+    step = state["progress"]["step"]
+    assert 10 <= step < TRAINING["steps"]
+    assert len(state["processes"]) == gpus
+    assert f"SIGTERM; its state after step {step} is kept" in said.read_text()
+    if gpus > 1:
+        return  # how they go on: test_launch.py
+    again = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert f"goes on from step {step} of" in again.stderr
+    for name in REPRODUCIBLE:
+        assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+
+
 def test_two_processes_train_as_one(text, tmp_path):
     short = {**TRAINING, "steps": 6, "every": 1, "save_every": 3, "precision": "no"}
     found = []
@@ -245,6 +277,31 @@ def test_whole_splits_are_not_read_unless_they_are_wanted(text, tmp_path):
     assert (tmp_path / "checkpoint" / "model.safetensors").exists()
     assert not (tmp_path / "blocks.parquet").exists()
     assert not (tmp_path / "documents.parquet").exists()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_learns_the_same(text, tmp_path):
+    model = {"width": 16, "depth": 1, "heads": 2, "context": 16, "mixer": "attention"}
+    short = {**TRAINING, "steps": 3, "precision": "no", "evaluation": None}
+    weights = {}
+    for compiled in (False, True):
+        training = {**short, "compile": compiled}
+        train(**arguments(text, tmp_path / str(compiled), model=model, training=training))
+        weights[compiled] = load_file(tmp_path / str(compiled) / "checkpoint/model.safetensors")
+    assert weights[True].keys() == weights[False].keys()
+    for name, values in weights[True].items():
+        torch.testing.assert_close(values, weights[False][name], rtol=1e-3, atol=1e-5)
+
+
+def test_only_the_splits_that_are_wanted_are_read(text, tmp_path):
+    short = {**TRAINING, "steps": 4}
+    train(**arguments(text, tmp_path, training=short))
+    both = json.loads((tmp_path / "evaluation.json").read_text())
+    protocol = {**TRAINING.get("evaluation", {}), "splits": ["test"]}
+    train(**arguments(text, tmp_path, training={**short, "evaluation": protocol}))
+    only = json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(both) == {"validation", "test"}
+    assert only == {"test": both["test"]}
 
 
 def test_epochs_are_steps_counted_in_windows(text, tmp_path):
