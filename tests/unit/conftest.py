@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -24,6 +25,9 @@ from transformers import (
     RobertaConfig,
     T5Config,
 )
+
+settings.register_profile("tgn", deadline=None)  # a busy machine is no failure
+settings.load_profile("tgn")
 
 CONFIGS = {
     "gpt2": GPT2Config(vocab_size=64, n_positions=32, n_embd=24, n_layer=3, n_head=3),

@@ -27,27 +27,30 @@ def copy_checkout(folder):
 def snakemake(folder, *arguments, **environment):
     """Run Snakemake in a checkout; no proxy is reachable, so any use of the network fails."""
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder,
-        env=offline(**environment),
-        capture_output=True,
-        text=True,
+        **_snakemake(folder, arguments, environment), capture_output=True, text=True
     )
 
 
 def start(folder, *arguments, output=subprocess.DEVNULL, **environment):
     """Start Snakemake as :func:`snakemake` runs it, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder,
-        env=offline(**environment),
+        **_snakemake(folder, arguments, environment),
         stdout=output,
         stderr=output,
         start_new_session=True,
     )
 
 
+def _snakemake(folder, arguments, environment):
+    return {
+        "args": [sys.executable, "-m", "snakemake", *arguments],
+        "cwd": folder,
+        "env": offline(**environment),
+    }
+
+
 def offline(**environment):
+    """The environment with these variables, in which no proxy is reachable."""
     closed = dict.fromkeys(
         ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"], "http://127.0.0.1:9"
     )
