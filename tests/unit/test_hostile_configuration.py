@@ -147,6 +147,31 @@ def test_every_scale_is_planned(plan):
         assert len(list(plan(copy.deepcopy(merged)).rules)) > 80
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("constraints",),
+        ("recall", "model", "width"),
+        ("recall", "model", "mlp_width"),
+        ("recall_tasks", "tasks", "associative", "training", "batch"),
+        ("recall_tasks", "training", "optimizer"),
+        ("fmri", "datasets", "recordings", "subjects"),
+    ],
+    ids=".".join,
+)
+def test_a_key_that_plans_need_is_missed_by_name(plan, path):
+    merged = copy.deepcopy(SCALES["laptop"])
+    del at(merged, path[:-1])[path[-1]]
+    with pytest.raises(WorkflowError, match=path[-1]):
+        plan(merged)
+
+
+def test_an_arm_without_a_mixer_has_no_gates(plan):
+    merged = copy.deepcopy(SCALES["laptop"])
+    merged["recall_tasks"]["arms"]["tgn_gru"]["model"] = {}
+    plan(merged)
+
+
 def test_a_mutated_configuration_is_planned_or_refused_with_the_key(plan, capsys):
     tried = {"planned": 0, "refused": 0}
 

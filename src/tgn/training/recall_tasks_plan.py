@@ -54,7 +54,7 @@ def by_task(planned: Planned, task: str) -> Planned:
 
 def gated(planned: Planned) -> Planned:
     """The runs whose models have gates."""
-    return {name: run for name, run in planned.items() if run["model"]["mixer"] == "gated"}
+    return {name: run for name, run in planned.items() if run["model"].get("mixer") == "gated"}
 
 
 def arms(section: Section) -> dict[str, Any]:
