@@ -1,11 +1,11 @@
 """The recall generator against one that makes its examples one by one, on one thread.
 
-Run ``python benchmarks/recall.py``. The peer is a plain numpy loop over examples with the calls of
-Zoology's generator: ``choice(replace=False)`` of ``numpy.random`` for keys, values and slots, and
-random tokens for the rest. A second loop, printed but not counted, uses the newer ``Generator``.
-All sides draw from the same distribution and take turns, so that other load on the machine falls on
-all. The last line is one JSON object; its ratio is the least over the shapes of Zoology's figure 2
-(median peer time over median own time, CPU seconds an example).
+Run ``python benchmarks/recall.py``. The peers are plain numpy loops over examples: one with the
+calls of Zoology's generator, ``choice(replace=False)`` of ``numpy.random`` for keys, values and
+slots, and random tokens for the rest; one with the same methods of the newer ``Generator``. All
+sides draw from the same distribution and take turns, so that other load on the machine falls on
+all. The last line is one JSON object; its ratio is the least over both loops and the shapes of
+Zoology's figure 2 (median peer time over median own time, CPU seconds an example).
 """
 
 import json
@@ -21,6 +21,7 @@ from tgn.text.recall import IGNORED, Examples, Recall
 # (T, D) of Zoology's figure 2; and with more pairs, printed, not counted.
 COUNTED = ((64, 4), (128, 8), (256, 16))
 PRINTED = ((512, 64), (1024, 256))
+PEERS = {"RandomState": np.random.RandomState, "Generator": np.random.default_rng}
 REPEATS, OWN_EXAMPLES, PEER_EXAMPLES = 15, 4000, 200
 
 Source = np.random.Generator | np.random.RandomState
@@ -71,34 +72,34 @@ def seconds(make: Callable, task: Recall, rng: Source, num_examples: int) -> flo
 def main() -> None:
     threadpool_limits(1)
     print(f"V = 8192, 1 thread, numpy {np.__version__}; CPU microseconds an example")
-    print(f"{'T':>6} {'D':>4} {'ours':>9} {'peer':>9} {'ratio':>6} {'Generator':>10} {'ratio':>6}")
-    rng, legacy = np.random.default_rng(0), np.random.RandomState(0)
+    titles = [f"{name:>12} {'ratio':>6}" for name in PEERS]
+    print(f"{'T':>6} {'D':>4} {'ours':>9}", *titles)
+    rng = np.random.default_rng(0)
+    sources = {name: make(0) for name, make in PEERS.items()}
     counted = []
     for shape in COUNTED + PRINTED:
         task = Recall(*shape)
         times = [
             (
                 seconds(Recall.draw, task, rng, OWN_EXAMPLES),
-                seconds(looped, task, legacy, PEER_EXAMPLES),
-                seconds(looped, task, rng, PEER_EXAMPLES),
+                *(seconds(looped, task, source, PEER_EXAMPLES) for source in sources.values()),
             )
             for _ in range(REPEATS)
         ]
-        own, other, newer = map(statistics.median, zip(*times, strict=True))
-        print(
-            f"{shape[0]:6} {shape[1]:4} {own * 1e6:9.2f} {other * 1e6:9.1f} {other / own:6.1f} "
-            f"{newer * 1e6:10.1f} {newer / own:6.1f}"
-            + ("" if shape in COUNTED else "   not counted")
-        )
+        own, *others = map(statistics.median, zip(*times, strict=True))
+        cells = [f"{other * 1e6:12.1f} {other / own:6.1f}" for other in others]
+        unused = [] if shape in COUNTED else ["  not counted"]
+        print(f"{shape[0]:6} {shape[1]:4} {own * 1e6:9.2f}", *cells, *unused)
         if shape in COUNTED:
-            counted.append((other / own, own, other))
-    ratio, own, other = min(counted)
+            found = zip(others, PEERS, strict=True)
+            counted += [(other / own, own, other, name) for other, name in found]
+    ratio, own, other, name = min(counted)
     result = {
         "ratio": round(ratio, 2),
         "ours": own,
         "peer": other,
         "unit": "s",
-        "peer_version": f"per-example loop, numpy.random {np.__version__}",
+        "peer_version": f"per-example loop, {name} of numpy {np.__version__}",
     }
     print(json.dumps({"generator": result}))
 

@@ -18,6 +18,7 @@ import dimod
 import numpy as np
 from dwave.samplers import SimulatedAnnealingSampler
 
+from tgn.files import replacing
 from tgn.spin_glass import EdwardsAnderson, parallel_tempering
 
 REFERENCE = Path(__file__).with_name("spin_glass_reference.json")
@@ -191,7 +192,8 @@ def make_reference() -> None:
         "samples_improved_after": (run.trajectory[-1] < run.trajectory).sum(axis=1).tolist(),
         "lowest_energy": run.lowest_energy.astype(int).tolist(),
     }
-    REFERENCE.write_text(json.dumps(record) + "\n")
+    with replacing(REFERENCE) as temporary:
+        temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def main() -> None:

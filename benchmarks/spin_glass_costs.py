@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from tgn.config import read_yaml
+from tgn.files import replacing
 from tgn.spin_glass.experiment import ARMS, measure_costs
 
 FULL_BLOCKS = ("tempering_bitcoded", "reference", "reference_again")  # timed on 512 samples
@@ -39,7 +40,8 @@ def main() -> None:
         "# python benchmarks/spin_glass_costs.py\n"
         f"# on {platform.machine()}, Python {platform.python_version()}, one thread\n"
     )
-    arguments.output.write_text(head + yaml.safe_dump(costs, sort_keys=True), encoding="utf-8")
+    with replacing(arguments.output) as temporary:
+        temporary.write_text(head + yaml.safe_dump(costs, sort_keys=True), encoding="utf-8")
 
 
 if __name__ == "__main__":

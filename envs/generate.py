@@ -1,6 +1,6 @@
 """Write the conda environments from requirements.lock, or check that they follow it.
 
-    python envs/generate.py            # write envs/*.yaml
+    python envs/generate.py            # write envs/*.yaml and training.post-deploy.sh
     python envs/generate.py --check    # fail if a file differs from what would be written
 
 conda is for clusters; `pip install -r requirements.lock` is enough everywhere else.
@@ -15,13 +15,22 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 PYTHON = "3.11"
 # Which of the project's dependencies each environment holds; None: all of them.
-# `training` holds the kernels for GPUs as well, pinned in pyproject.toml.
 ENVIRONMENTS = {
     "data": {"huggingface_hub", "jsonschema", "pyyaml", "requests", "tqdm"},
     "analysis": None,
     "training": None,
 }
-EXTRAS = {"training": "gpu"}
+# Built against the torch of the environment, so after it is made: Snakemake runs this script then.
+KERNELS = """\
+# Made by envs/generate.py from pyproject.toml: do not edit.
+set -e
+if command -v nvcc > /dev/null; then
+  pip install setuptools wheel packaging ninja
+  pip install --no-build-isolation {pins}
+else
+  echo "No CUDA compiler: without {pins}; see docs/cluster.md" >&2
+fi
+"""
 
 
 def canonical(requirement):
@@ -30,23 +39,25 @@ def canonical(requirement):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def render(wanted, extra=None):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+def render(project, wanted):
+    """The environment with these of a project's dependencies."""
     lock = {canonical(line): line for line in (ROOT / "requirements.lock").read_text().split()}
     names = [canonical(line) for line in project["dependencies"]]
     chosen = names if wanted is None else sorted(map(canonical, wanted))
     lines = ["# Made by envs/generate.py from requirements.lock: do not edit.", "channels:"]
     lines += ["  - conda-forge", "dependencies:", f"  - python={PYTHON}", "  - pip", "  - pip:"]
     lines += [f"      - {lock[name]}" for name in chosen]
-    if extra:
-        lines += [f"      - {pin}" for pin in project["optional-dependencies"][extra]]
     return "\n".join(lines) + "\n"
 
 
 def main():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    files = {f"{name}.yaml": render(project, wanted) for name, wanted in ENVIRONMENTS.items()}
+    pins = " ".join(project["optional-dependencies"]["gpu"])
+    files["training.post-deploy.sh"] = KERNELS.format(pins=pins)
     stale = []
-    for name, wanted in ENVIRONMENTS.items():
-        path, text = HERE / f"{name}.yaml", render(wanted, EXTRAS.get(name))
+    for name, text in files.items():
+        path = HERE / name
         if "--check" not in sys.argv:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:

@@ -90,9 +90,10 @@ rule bridge:
     input:
         curves="<results>/bridge/curves.parquet",
         matched="<results>/bridge/matched.parquet",
-        null="<results>/bridge/null.parquet",
         statistics="<results>/bridge/statistics.json",
-        code=library("plots/bridge.py", "plots/fig14.py", "plots/style.py"),
+        code=library(
+            "plots/bridge.py", "plots/fig22.py", "plots/look.py", "plots/style.py"
+        ),
     output:
         pdf=report(
             "<results>/bridge.pdf",

@@ -169,7 +169,7 @@ def check_shakespeare(config):
 def check_gravity(config):
     """Names, and that each learning rate is one that is chosen."""
     section = config["gravity"]
-    arms = {name: arm for name, arm in section["arms"].items() if arm}
+    arms = section["arms"]
     if section["text"]:
         check_text(config, "gravity")
     for name, arm in arms.items():

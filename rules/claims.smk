@@ -32,7 +32,10 @@ rule claims:
         ),
         # for the report: what its front page and the captions of the figures include
         counts="<results>/verdicts.html",
-        figures=verdict_files(STATISTICS),
+        figures=verdict_files(STATISTICS)
+        + expand(
+            "<results>/manuscript/figure{number}/verdicts.html", number=range(1, 6)
+        ),
     log:
         "logs/claims.log",
     benchmark:

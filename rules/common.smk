@@ -66,6 +66,7 @@ def checked(config):
     try:
         complete = configuration.completed(config, schema)
         configuration.check(complete, schema)
+        complete = configuration.without_null_arms(complete)
         check_names(complete)
         # a shell leaves the ~ of fmri_derivatives=~/... alone
         own = complete["fmri_derivatives"]
@@ -170,14 +171,15 @@ def text_inputs(wildcards, section="language_model"):
 
 @cache  # Snakemake asks again for every job, and after every job
 def language_runs():
-    """Runs of the figures, and of the sweeps, of language models, by name."""
+    """Runs of the figures, and of the sweeps and the screening, of language models, by name."""
     language, convergence = config["language_model"], config["convergence"]
     gravity = config["gravity"]
     runs = language_plan.runs(language)
     runs |= language_plan.convergence_runs(language, convergence)
     runs |= language_plan.gravity_runs(language, gravity)
     runs |= language_plan.constraints_runs(language, config["constraints"])
-    sweeps = language_plan.sweep(language)
+    sweeps = language_plan.gravity_screening(language, gravity)
+    sweeps |= language_plan.sweep(language)
     sweeps |= language_plan.convergence_sweep(language, convergence)
     return runs, sweeps | language_plan.gravity_sweep(language, gravity)
 
@@ -283,22 +285,44 @@ def require_fmriprep(rules):
         )
 
 
-def require_gpus(rules):
-    """Stop where a rule asks for more GPUs than this machine's run may use.
+def gpus_asked(rules):
+    """GPUs that each of these rules asks for, by name; on a cluster, which has a count, none."""
+    if workflow.nodes is not None:
+        return {}
+    asked = {
+        one.name: one.resources["gpu"].value for one in rules if "gpu" in one.resources
+    }
+    return {name: n for name, n in asked.items() if isinstance(n, int) and n}
 
-    Snakemake would cut what it asks for to what there is. A cluster has its own count.
-    """
+
+def lack_of_gpus(asked):
+    """What to say if rules ask for more GPUs than the run may use, to which Snakemake cuts them."""
     limit = workflow.global_resources.get("gpu")
-    if limit is None or workflow.nodes is not None:
-        return
-    for planned in rules:
-        asked = planned.resources["gpu"].value if "gpu" in planned.resources else 0
-        if isinstance(asked, int) and asked > limit.value:
-            raise WorkflowError(
-                f"{planned.name} asks for {asked} GPUs and this run may use {limit.value}: where "
-                f"there are as many, say so with --resources gpu={asked}; on a cluster use "
-                "--profile profiles/slurm; or set the `gpus` of its section of the configuration"
-            )
+    more = {
+        name: n for name, n in asked.items() if limit is not None and n > limit.value
+    }
+    if not more:
+        return ""
+    return (
+        ", ".join(f"{name} asks for {n} GPUs" for name, n in more.items())
+        + f" and this run may use {limit.value}: where there are as many, say so with "
+        f"--resources gpu={max(more.values())}; on a cluster use --profile profiles/slurm; or set "
+        "the `gpus` of its section of the configuration"
+    )
+
+
+def require_gpus(rules):
+    """Stop before the first job where a rule asks for more GPUs than the run may use, or finds."""
+    from tgn import jobs  # most starts need none of it
+
+    asked = gpus_asked(rules)
+    if lack := lack_of_gpus(asked):
+        raise WorkflowError(lack)
+    try:
+        for name, number in asked.items():
+            jobs.require_gpus(number, name)
+    except RuntimeError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def pulled_image():
@@ -428,14 +452,8 @@ def rates_of_recall(wildcards):
 def recall_task_settings(name):
     """A run on the small recall tasks: its arguments, of the figure or of the sweep."""
     section = config["recall_tasks"]
-    runs = recall_tasks_plan.runs(section)
-    try:
-        return (runs | recall_tasks_plan.sweep(section))[name]
-    except KeyError:
-        raise WorkflowError(
-            f"no run on the recall tasks is called {name!r}; there are "
-            + ", ".join(runs)
-        ) from None
+    runs, sweep = recall_tasks_plan.runs(section), recall_tasks_plan.sweep(section)
+    return settings_of(name, "run on the recall tasks", runs, sweep)
 
 
 def rates_of_recall_task(wildcards):

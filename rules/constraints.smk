@@ -122,8 +122,11 @@ rule constraints_gains:
                     "pretrained",
                     "prompts",
                     "residual_gain",
+                    "weights",
                 ]
             ),
+            "models/attention.py",
+            "models/decoder.py",
             "rank.py",
         ),
     output:
@@ -163,8 +166,11 @@ rule constraints_spectra:
                     "model_groups",
                     "pretrained",
                     "value_output",
+                    "weights",
                 ]
-            )
+            ),
+            "models/attention.py",
+            "models/gated.py",
         ),
     output:
         table="<results>/constraints/{measured}/spectra.parquet",
@@ -203,8 +209,10 @@ rule constraints_sheaf:
                     "sheaf",
                     "turning",
                     "value_output",
+                    "weights",
                 ]
-            )
+            ),
+            "models/attention.py",
         ),
     output:
         table="<results>/constraints/{measured}/sheaf.parquet",
@@ -306,6 +314,7 @@ rule constraints:
                     "constraint_beside",
                     "constraint_paper",
                     "constraint_parts",
+                    "look",
                     "style",
                 ]
             )

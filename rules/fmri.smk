@@ -25,7 +25,15 @@ BOLD_RUNS = [
 ]
 # What fMRIPrep calls its outputs
 BOLD_SPACE = f"space-{RECORDINGS['space']}_res-{FMRIPREP['resolution']}"
-MODEL_MODULES = ["connectomes", "dynamics", "hopf", "mean_field", "whole_brain"]
+MODEL_MODULES = [
+    "connectivity",
+    "connectomes",
+    "dynamics",
+    "filters",
+    "hopf",
+    "mean_field",
+    "whole_brain",
+]
 FIGURES.append("<results>/fig14.pdf")
 STATISTICS.append("<results>/fig14/statistics.json")
 MODEL_CODE = library(
@@ -34,7 +42,7 @@ MODEL_CODE = library(
 )
 RANK_CODE = library(
     "rank.py",
-    *(f"fmri/{name}.py" for name in ["connectivity", "ranks", "surrogates"]),
+    *(f"fmri/{name}.py" for name in ["connectivity", "filters", "ranks", "surrogates"]),
     "kernels/spectra.py",
 )
 
@@ -585,7 +593,7 @@ rule fig14:
         distances="<results>/fig14/distances.parquet",
         biases="<results>/fig14/biases.parquet",
         statistics="<results>/fig14/statistics.json",
-        code=library("plots/fig14.py", "plots/style.py"),
+        code=library("plots/fig14.py", "plots/look.py", "plots/style.py"),
     output:
         pdf=report(
             "<results>/fig14.pdf",

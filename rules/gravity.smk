@@ -9,7 +9,7 @@ GRAVITY_TEXT = GRAVITY["text"] or LANGUAGE["text"]
 GRAVITY_SOURCE = GRAVITY_TEXT["corpus"] or GRAVITY_TEXT["source"]
 GRAVITY_TOKENS = tokens_of(next(iter(GRAVITY_RUNS.values())))
 GRAVITY_TIMED = {
-    arm: GRAVITY_RUNS[f"gravity-{arm}-0"] for arm in ["vanilla", "gravity", "published"]
+    arm: GRAVITY_RUNS[f"gravity-{arm}-0"] for arm in language_plan.GRAVITY_TIMED
 }
 FIGURES += [
     "<results>/gravity.pdf",
@@ -20,6 +20,16 @@ STATISTICS += ["<results>/gravity/statistics.json", "<results>/gravity/timings.j
 
 
 use rule language_model as gravity_model with:
+    output:
+        checkpoint="<results>/language_model/{run}/model.safetensors",
+        best="<results>/language_model/{run}/best/model.safetensors",
+        metrics="<results>/language_model/{run}/metrics.parquet",
+        trajectory="<results>/language_model/{run}/trajectory.parquet",
+        evaluated="<results>/language_model/{run}/evaluation.json",
+        blocks="<results>/language_model/{run}/blocks.parquet",
+        documents="<results>/language_model/{run}/documents.parquet",
+        timings="<results>/language_model/{run}/timings.parquet",
+        record="<results>/language_model/{run}/provenance.json",
     wildcard_constraints:
         run="gravity-[a-z0-9_.-]+",
     resources:
@@ -182,7 +192,7 @@ rule gravity:
         speeds="<results>/gravity/speeds.parquet",
         statistics="<results>/gravity/statistics.json",
         timings="<results>/gravity/timings.json",
-        code=library("plots/gravity.py", "plots/style.py"),
+        code=library("plots/gravity.py", "plots/look.py", "plots/style.py"),
     output:
         pdf=report(
             "<results>/gravity.pdf",
@@ -260,3 +270,19 @@ rule gravity_summary:
         text=GRAVITY_SOURCE,
     script:
         "../workflow/scripts/call.py"
+
+
+use rule gravity_summary as gravity_screening with:
+    input:
+        evaluated=expand(
+            "<results>/language_model/{run}/evaluation.json",
+            run=language_plan.gravity_screening(LANGUAGE, GRAVITY),
+        ),
+        published="config/gravity_published.csv",
+        code=library("training/gravity_summary.py", "models/sizes.py", "pages.py"),
+    output:
+        page="<results>/gravity/screening.md",
+    log:
+        "logs/gravity_screening.log",
+    benchmark:
+        "<results>/benchmarks/gravity_screening.tsv"

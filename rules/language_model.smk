@@ -171,6 +171,7 @@ rule hard_gates:
     params:
         call="tgn.training.gate_dynamics:measure_hard_gates",
         occupancies=LANGUAGE["occupancies"],
+        windows=LANGUAGE["hard_windows"],
         seed=LANGUAGE["seed"],
     script:
         "../workflow/scripts/call.py"
@@ -260,8 +261,7 @@ rule fig21:
         gates="<results>/fig21/gates.parquet",
         timing="<results>/fig21/timing.parquet",
         statistics="<results>/fig21/statistics.json",
-        timings="<results>/fig21/timings.json",
-        code=library("plots/fig21.py", "plots/style.py"),
+        code=library("plots/fig21.py", "plots/look.py", "plots/style.py"),
     output:
         pdf=report(
             "<results>/fig21.pdf",

@@ -97,7 +97,7 @@ rule fig8:
         curves="<results>/fig8/curves.parquet",
         spectra="<results>/fig8/spectra.parquet",
         statistics="<results>/fig8/statistics.json",
-        code=library("plots/fig8.py", "plots/style.py"),
+        code=library("plots/fig8.py", "plots/look.py", "plots/style.py"),
     output:
         pdf=report(
             "<results>/fig8.pdf",

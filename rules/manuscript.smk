@@ -16,13 +16,15 @@ rule manuscript_figure1:
         fits="<results>/fig1/fits.parquet",
         statistics="<results>/fig1/statistics.json",
         claims="<results>/claims.json",
-        code=library("plots/manuscript.py", "plots/fig1.py", "plots/style.py"),
+        code=library(
+            "plots/manuscript.py", "plots/fig1.py", "plots/look.py", "plots/style.py"
+        ),
     output:
         pdf=report(
             "<results>/manuscript/figure1.pdf",
             category="Manuscript",
             labels={"figure": "1", "scale": config["scale"]},
-            caption="../docs/captions/manuscript.rst",
+            caption="../docs/captions/manuscript_figure1.rst",
         ),
         png="<results>/manuscript/figure1.png",
     log:
@@ -47,13 +49,15 @@ rule manuscript_figure2:
     input:
         curves="<results>/fig5/curves.parquet",
         claims="<results>/claims.json",
-        code=library("plots/manuscript.py", "plots/fig5.py", "plots/style.py"),
+        code=library(
+            "plots/manuscript.py", "plots/fig5.py", "plots/look.py", "plots/style.py"
+        ),
     output:
         pdf=report(
             "<results>/manuscript/figure2.pdf",
             category="Manuscript",
             labels={"figure": "2", "scale": config["scale"]},
-            caption="../docs/captions/manuscript.rst",
+            caption="../docs/captions/manuscript_figure2.rst",
         ),
         png="<results>/manuscript/figure2.png",
     log:
@@ -80,14 +84,18 @@ rule manuscript_figure3:
         losses="<results>/fig22/statistics.json",
         claims="<results>/claims.json",
         code=library(
-            "plots/manuscript.py", "plots/fig21.py", "plots/fig22.py", "plots/style.py"
+            "plots/manuscript.py",
+            "plots/fig21.py",
+            "plots/fig22.py",
+            "plots/look.py",
+            "plots/style.py",
         ),
     output:
         pdf=report(
             "<results>/manuscript/figure3.pdf",
             category="Manuscript",
             labels={"figure": "3", "scale": config["scale"]},
-            caption="../docs/captions/manuscript.rst",
+            caption="../docs/captions/manuscript_figure3.rst",
         ),
         png="<results>/manuscript/figure3.png",
     log:
@@ -110,13 +118,15 @@ rule manuscript_figure4:
     input:
         recall="<results>/fig22/recall.parquet",
         claims="<results>/claims.json",
-        code=library("plots/manuscript.py", "plots/fig22.py", "plots/style.py"),
+        code=library(
+            "plots/manuscript.py", "plots/fig22.py", "plots/look.py", "plots/style.py"
+        ),
     output:
         pdf=report(
             "<results>/manuscript/figure4.pdf",
             category="Manuscript",
             labels={"figure": "4", "scale": config["scale"]},
-            caption="../docs/captions/manuscript.rst",
+            caption="../docs/captions/manuscript_figure4.rst",
         ),
         png="<results>/manuscript/figure4.png",
     log:
@@ -144,13 +154,13 @@ rule manuscript_figure5:
         statistics="<results>/fig14/statistics.json",
         doses="<results>/bridge/curves.parquet",
         matched="<results>/bridge/matched.parquet",
-        null="<results>/bridge/null.parquet",
         similarity="<results>/bridge/statistics.json",
         claims="<results>/claims.json",
         code=library(
             "plots/manuscript.py",
             "plots/bridge.py",
             "plots/fig14.py",
+            "plots/look.py",
             "plots/style.py",
         ),
     output:
@@ -158,7 +168,7 @@ rule manuscript_figure5:
             "<results>/manuscript/figure5.pdf",
             category="Manuscript",
             labels={"figure": "5", "scale": config["scale"]},
-            caption="../docs/captions/manuscript.rst",
+            caption="../docs/captions/manuscript_figure5.rst",
         ),
         png="<results>/manuscript/figure5.png",
     log:

@@ -159,7 +159,11 @@ rule temperature_statistics:
                 ("maps", ".maps"),
             )
         },
-        code=library("statistics.py", "probing/temperature_statistics.py"),
+        code=library(
+            "statistics.py",
+            "probing/rank_statistics.py",
+            "probing/temperature_statistics.py",
+        ),
     output:
         curves="<results>/fig1/temperature.parquet",
         correlation="<results>/fig1/correlation.parquet",
@@ -236,7 +240,7 @@ rule fig1:
         dimension="<results>/fig1/dimension.parquet",
         maps="<results>/fig1/maps.parquet",
         statistics="<results>/fig1/statistics.json",
-        code=library("plots/fig1.py", "plots/style.py"),
+        code=library("plots/fig1.py", "plots/look.py", "plots/style.py"),
     output:
         pdf=report(
             "<results>/fig1.pdf",

@@ -65,9 +65,14 @@ def announce():
         for name in sources_in_use(config, MODELS)
     ]
     lines += about_recordings()
+    if lack := lack_of_gpus(gpus_asked(workflow.rules)):
+        lines.append(
+            f"TOO FEW GPUS: {lack}. A run of theirs stops before its first job."
+        )
     if config["scale"] != "paper":
         lines += [
-            "The paper's own models and data: snakemake all --config scale=paper",
+            "The paper's own models and data, on a machine with six GPUs: "
+            "snakemake all --config scale=paper --resources gpu=6",
             "                  on a cluster: snakemake --profile profiles/slurm all",
         ]
     print("\n".join(lines), file=sys.stderr)

@@ -12,6 +12,7 @@ RECALL_LABEL = f"recall of pairs, vocabulary {RECALL['task']['vocab_size']}"
 RECALL_CODE = TRAINING_CODE + library("text/recall.py", "training/synthetic.py")
 FIGURES.append("<results>/fig22.pdf")
 STATISTICS.append("<results>/fig22/statistics.json")
+UNDECIDED.append("<results>/fig22/undecided.json")
 
 
 rule recall:
@@ -82,7 +83,9 @@ rule fig22_statistics:
         metrics=expand("<results>/recall/{run}/metrics.parquet", run=RECALL_RUNS),
         convergence="<results>/fig22/convergence.json",
         code=library(
-            "statistics.py", "training/comparison.py", "training/recall_statistics.py"
+            "claims.py",
+            "statistics.py",
+            "training/recall_statistics.py",
         ),
     output:
         recall="<results>/fig22/recall.parquet",
@@ -90,6 +93,7 @@ rule fig22_statistics:
         occupancy="<results>/fig22/occupancy.parquet",
         recall_training="<results>/fig22/recall_training.parquet",
         statistics="<results>/fig22/statistics.json",
+        undecided="<results>/fig22/undecided.json",
         record="<results>/fig22/statistics.provenance.json",
     log:
         "logs/fig22_statistics.log",
@@ -106,6 +110,7 @@ rule fig22_statistics:
         length=RECALL["length"],
         pairs=RECALL["pairs"],
         early=RECALL["early"],
+        fair=RECALL["fair"],
         model=RECALL_LABEL,
         evidence="real",
         resamples=RECALL["resamples"],
@@ -123,7 +128,7 @@ rule fig22:
         recall_training="<results>/fig22/recall_training.parquet",
         statistics="<results>/fig22/statistics.json",
         timings="<results>/fig22/timings.json",
-        code=library("plots/fig22.py", "plots/style.py"),
+        code=library("plots/fig22.py", "plots/look.py", "plots/style.py"),
     output:
         pdf=report(
             "<results>/fig22.pdf",

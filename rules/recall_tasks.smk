@@ -158,7 +158,7 @@ rule recall_tasks:
         occupancy="<results>/recall_tasks/occupancy.parquet",
         shapes="<results>/recall_tasks/shapes.parquet",
         statistics="<results>/recall_tasks/statistics.json",
-        code=library("plots/recall_tasks.py", "plots/style.py"),
+        code=library("plots/recall_tasks.py", "plots/look.py", "plots/style.py"),
     output:
         pdf=report(
             "<results>/recall_tasks.pdf",

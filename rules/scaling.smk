@@ -17,6 +17,7 @@ FIGURES.append("<results>/scaling.pdf")
 STATISTICS.append("<results>/scaling/statistics.json")
 WEIGHTS_CODE = library(
     "rank.py",
+    "statistics.py",
     "models/io.py",
     "probing/adapters.py",
     "probing/pretrained.py",
@@ -145,7 +146,7 @@ rule scaling:
         curves=f"<results>/scaling/{SCALING['models'][0]}/curves.parquet",
         densities=f"<results>/scaling/{SCALING['models'][0]}/densities.parquet",
         flows=f"<results>/scaling/{SCALING['models'][0]}/flows.parquet",
-        code=library("plots/scaling.py", "plots/style.py"),
+        code=library("plots/scaling.py", "plots/look.py", "plots/style.py"),
     output:
         pdf=report(
             "<results>/scaling.pdf",

@@ -71,6 +71,7 @@ rule spin_glass_reference:
     """Energies of the long runs as a table; config/ keeps the one of the laptop's samples."""
     input:
         traces=GLASS_REFERENCES,
+        code=library("spin_glass/tables.py"),
     output:
         table="<results>/fig5/reference.csv",
     log:
@@ -79,6 +80,8 @@ rule spin_glass_reference:
         "<results>/benchmarks/spin_glass_reference.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=500,
     params:
         call="tgn.spin_glass.tables:keep_reference",
         seed=GLASS["seed"],
@@ -106,6 +109,8 @@ rule fig5_statistics:
         "<results>/benchmarks/fig5_statistics.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
     params:
         call="tgn.spin_glass.tables:summarise",
         samples=GLASS["samples"],
@@ -122,7 +127,7 @@ rule fig5:
         times="<results>/fig5/times.parquet",
         fits="<results>/fig5/fits.parquet",
         gates="<results>/fig5/gates.parquet",
-        code=library("plots/fig5.py", "plots/style.py"),
+        code=library("plots/fig5.py", "plots/look.py", "plots/style.py"),
     output:
         pdf=report(
             "<results>/fig5.pdf",
@@ -137,6 +142,8 @@ rule fig5:
         "<results>/benchmarks/fig5.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=500,
     params:
         call="tgn.plots.fig5:draw",
         scale=config["scale"],

@@ -1,4 +1,7 @@
-"""Tests side by side: the files in any process, but all that share the smoke run in one."""
+"""Tests side by side: the files in any process, but all that share the smoke run in one.
+
+What a test tried, its property ``tried``, is printed at the end, whichever process ran it.
+"""
 
 import os
 
@@ -14,3 +17,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         shared = "smoke_run" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("smoke" if shared else item.nodeid.split("::")[0]))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what was tried, also where nothing failed."""
+    for report in terminalreporter.getreports("passed"):
+        for name, tried in report.user_properties:
+            if name == "tried":
+                terminalreporter.write_line(f"{report.head_line}: {tried}")

@@ -427,6 +427,30 @@ def quantity(value: float, low: float | None, high: float | None, unit: str) -> 
     return number if low is None else f"{number} [{low:.4g}, {high:.4g}]"
 
 
+def named(row: Mapping[str, Any]) -> str:
+    """A statistic of a claim's record for readers: its name and its number.
+
+    Of a logarithm the number it is the logarithm of stands beside it.
+
+    >>> named({"id": "fig8.log_rank", "value": 0.0, "ci_low": None, "ci_high": None,
+    ...        "unit": "nats", "evidence": "real"})
+    'log rank: 0 nats = ln 1'
+    """
+    name = row["id"].partition(".")[2].replace(".", " ").replace("_", " ")
+    value, low, high, unit = (row[key] for key in ("value", "ci_low", "ci_high", "unit"))
+    said = quantity(value, low, high, unit)
+    if unit == "nats" or "log temperature" in name:
+        low, high = (None if end is None else math.exp(end) for end in (low, high))
+        said += f" = ln {quantity(math.exp(value), low, high, '')}"
+    simulated = " (simulated)" if row["evidence"] == "simulated" else ""
+    return f"{name}: {said}{simulated}"
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+    """A statistic of a claim's record for readers: its name, its number, and what it is."""
+    return f"{named(row)}; {row['method'].partition(';')[0]}"
+
+
 def _each(statistics: Sequence[Statistic], **parameters: Any) -> list[list[Any]]:
     """Every parameter as a list with one entry for each statistic."""
     count = len(statistics)
@@ -448,7 +472,9 @@ class Claim:
 
     ``controls`` lists, by the statistic they belong to, those that must not show its effect as
     well. ``models`` says on which models the claim is decided, the first that was measured.
-    ``beside`` names statistics that are shown and decide nothing.
+    ``beside`` names statistics that are shown and decide nothing. ``manuscript`` lists the TGN
+    paper's own figures on whose pages the claim stands. ``unmeasured`` says why no run makes the
+    statistics that would decide it.
 
     Raises
     ------
@@ -472,6 +498,8 @@ class Claim:
     models: Sequence[str] = ()
     beside: Sequence[str] = ()
     note: str = ""
+    manuscript: Sequence[int] = ()
+    unmeasured: str = ""
 
     def __post_init__(self) -> None:
         if self.decision not in DECISIONS:
@@ -542,7 +570,8 @@ def evaluate(
     """Decide every claim at a scale; one record for each, ready for ``claims.json``.
 
     A claim earns no verdict below its least scale, nor if it is about brains and any statistic
-    it rests on was simulated; our numbers are reported all the same. Nor does it where a statistic
+    it rests on was simulated; our numbers are reported all the same. Nor does it if it says that it
+    is unmeasured, or where a statistic
     is among the ``undecided``, which are ids and the reasons why there is no number, such as a
     model that could not be had. It is decided on the first
     model measured of those it names, or of ``models`` if it names none, and the verdicts on the
@@ -578,9 +607,9 @@ def _record(
     too_small = _too_small(claim, scale)
     shown = [id for id in claim.shown if id not in without or too_small]
     lacking = [] if too_small else [id for id in claim.needed if id in without]
-    if lacking:
+    if claim.unmeasured or lacking:
         ours = {id: next(iter(table[id].values())) for id in shown if id in table}
-        reason = f"There is no {lacking[0]}: {without[lacking[0]]}."
+        reason = claim.unmeasured or f"There is no {lacking[0]}: {without[lacking[0]]}."
         verdict = {"verdict": NOT_TESTABLE, "reason": reason, "control": None}
     else:
         ours, others = _chosen(claim, shown, table, scale, models)

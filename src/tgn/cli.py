@@ -128,7 +128,10 @@ def _add_results_commands(commands: argparse._SubParsersAction) -> None:
     timing = commands.add_parser("times", help=about, description=about)
     timing.add_argument("results", nargs="?", default="results", help="default: results")
     timing.set_defaults(run=times)
-    about = "List what every job on GPUs needs: operations, memory, disk, hours of an A100."
+    about = (
+        "List what every job on GPUs of `snakemake all` needs: operations, memory, disk, hours of "
+        "an A100-80GB."
+    )
     planning = commands.add_parser("plan", help=about, description=about)
     planning.add_argument("--scale", default="paper", help="default: paper")
     planning.add_argument(
@@ -270,6 +273,7 @@ def plan(options: argparse.Namespace) -> int:
     models = read_yaml(_registry().with_name("models.yaml"))
     found = allocation.allocations(settings, options.vocabulary or allocation.GPT2_TOKENS)
     found += allocation.probes(settings, models, found)
+    found += allocation.clocks(settings, options.vocabulary or allocation.GPT2_TOKENS)
     if not found:
         raise ValueError(f"no job of the {options.scale} scale asks for GPUs")
     print(allocation.table(found, options.utilisation))

@@ -43,7 +43,7 @@ def load(scale: str | None = None, folder: str | Path = ".") -> dict[str, Any]:
     schema = read_yaml(root / "config/schema.yaml")
     merged: dict[str, Any] = completed(_merged(config, overlay), schema)
     check(merged, schema)
-    return merged
+    return without_null_arms(merged)
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
@@ -88,6 +88,21 @@ def completed(config: Any, schema: Mapping[str, Any]) -> Any:
     }
     given = {key: completed(value, known.get(key, rest)) for key, value in config.items()}
     return {**given, **missing}
+
+
+def without_null_arms(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy without the arms that a scale sets to null: those it leaves out.
+
+    >>> without_null_arms({"recall": {"arms": {"tgn": {}, "gru": None}}})
+    {'recall': {'arms': {'tgn': {}}}}
+    """
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            below = without_null_arms(value)
+            value = {k: v for k, v in below.items() if v is not None} if key == "arms" else below
+        result[key] = value
+    return result
 
 
 def check(config: Any, schema: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ _THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "RAYON_NUM_THREADS",  # tokenizers
 )
+TABLES = (".parquet", ".csv")
 
 
 def run(
@@ -40,6 +41,8 @@ def run(
     gpus: int = 0,
 ) -> None:
     """Import ``package.module:function`` and call it with keyword arguments.
+
+    What it returns, names and plain data or nothing, is added to the record.
 
     Parameters
     ----------
@@ -64,19 +67,22 @@ def run(
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(allotted_cpus(threads))
     with _logged(log):
-        _require_gpus(gpus)
+        require_gpus(gpus)
         function = _resolve(call)
         try:
             with provenance.recording(
                 record, config={"call": call, **arguments}, inputs=inputs, seeds=_seeds(arguments)
-            ):
-                function(**arguments)
+            ) as entry:
+                entry.update(function(**arguments) or {})
         except Exception as error:
             if damaged := [f"{path} ({why})" for path in inputs if (why := damage(path))]:
                 raise ValueError(
                     f"{', '.join(damaged)} cannot be read: delete it and run again, which makes or "
                     "fetches it anew"
                 ) from error
+            if isinstance(error, KeyError):  # which says no more than the name
+                tables = ", ".join(path for path in map(str, inputs) if path.endswith(TABLES))
+                error.add_note(f"One of the job's tables may lack the column {error}: {tables}")
             raise
 
 
@@ -92,20 +98,27 @@ def allotted_cpus(threads: int) -> int:
     return max(1, min(asked, here))
 
 
-def _require_gpus(number: int) -> None:
+def require_gpus(number: int, who: str = "this job") -> None:
+    """Stop where there are fewer GPUs, unless the variable ``TGN_REQUIRE_GPUS`` is 0.
+
+    Raises
+    ------
+    RuntimeError
+        If there are.
+    """
     if not number or os.environ.get(REQUIRE_GPUS) == "0":
         return
     from torch import cuda  # slow to import
 
     if cuda.device_count() < number:
         raise RuntimeError(
-            f"this job asks for {number} GPUs and torch finds {cuda.device_count()}: run it where "
+            f"{who} asks for {number} GPUs and torch finds {cuda.device_count()}: run it where "
             "there are more (--profile profiles/slurm), set the `gpus` of its section of the "
             "configuration, or let it compute on CPUs with --config require_gpus=False"
         )
 
 
-def _resolve(call: str) -> Callable[..., None]:
+def _resolve(call: str) -> Callable[..., Mapping[str, Any] | None]:
     module, _, name = call.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -132,5 +145,6 @@ def _logged(log: str | Path | None) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    """The message alone where it was written for a reader, else with the kind of error."""
-    return str(error) if isinstance(error, FetchError) else f"{type(error).__name__}: {error}"
+    """The message where it was written for a reader, else with the kind of error; and its notes."""
+    said = str(error) if isinstance(error, FetchError) else f"{type(error).__name__}: {error}"
+    return "\n".join([said, *getattr(error, "__notes__", [])])

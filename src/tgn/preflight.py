@@ -20,7 +20,10 @@ from tgn.fmri import plan as fmri_plan
 PACKAGES = ("tgn", "torch", "transformers", "snakemake")
 SLURM_TOOLS = ("sbatch", "squeue", "scancel")
 SLURM_PLUGIN = "snakemake-executor-plugin-slurm"
-KERNELS = ("mamba-ssm", "causal-conv1d")  # of models with a Mamba mixer, on GPUs
+KERNELS = {  # and who needs them
+    "mamba-ssm": "models with a Mamba mixer need it on GPUs",
+    "causal-conv1d": "mamba-ssm imports it",
+}
 GPU_SECTIONS = (
     "temperature", "rank_dynamics", "language_model", "gravity", "recall", "recall_tasks",
     "constraints", "bridge",
@@ -145,9 +148,9 @@ def _gpus(config: Mapping[str, Any], slurm: bool) -> Iterator[Finding]:
             said += ": --profile profiles/slurm, other `gpus`, or require_gpus=False for CPUs"
         yield Finding("device", said, bool(needed and there < asked))
     if '"mamba"' in json.dumps([config[section] for section in TRAINED]):
-        for package in KERNELS:
+        for package, who in KERNELS.items():
             found = _version(package)
-            missing = "missing, and models with Mamba need it on GPUs: docs/cluster.md"
+            missing = f"missing, and {who}: docs/cluster.md"
             yield Finding(package, found or missing, bool(needed and not found))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tgn import pages
-from tgn.claims import NOT_TESTABLE, SYSTEMS, evaluate, quantity, read_claims
+from tgn.claims import NOT_TESTABLE, SYSTEMS, evaluate, in_words, quantity, read_claims
 from tgn.coverage import REASONS, Sentence, Work, check_cited, read_works, reasons
 from tgn.files import replacing, write_json
 from tgn.provenance import short_revision
@@ -70,7 +70,8 @@ def adjudicate(
         Written: ``claims.json``, ``claims.md`` and ``claims.html``.
     counts, figures
         Written, if given, for the report: the table of counts, and the verdicts of each figure
-        into a file of its folder, such as ``fig8/verdicts.html``.
+        into a file of its folder, such as ``fig8/verdicts.html``; of the TGN paper's own figures
+        into ``manuscript/figure1/verdicts.html`` and so on.
     undecided
         Lists of ``{id, reason}``: statistics that could not be had.
     scale, models
@@ -122,14 +123,14 @@ def blocks_of(
 def figure_blocks(records: Sequence[Record], path: str | Path) -> list[pages.Block]:
     """The verdicts of the figure in whose folder ``path`` lies, in short: for its caption."""
     figure = Path(path).parent.name
-    mine = [record for record in records if figure in _figures(record)]
+    mine = [record for record in records if figure in (*_figures(record), *_pages(record))]
     if not mine:
         return ["No claim rests on this figure."]
     blocks: list[pages.Block] = []
     for record in mine:
-        ours = [_short(row) for row in record["ours"]]
+        ours = [in_words(row) for row in record["ours"]]
         within = dict.fromkeys(name for row in record["ours"] for name in row["controls"])
-        controls = [*within, *map(_short, record["controls"])]
+        controls = dict.fromkeys([*within, *map(in_words, record["controls"])])
         lines = [
             f"**{record['verdict']}** · {record['sentence']}",
             f"*Published:* {_published(record)}",
@@ -143,6 +144,11 @@ def figure_blocks(records: Sequence[Record], path: str | Path) -> list[pages.Blo
 def _figures(record: Record) -> list[str]:
     """The figures whose statistics decide a claim, in order."""
     return list(dict.fromkeys(id.split(".")[0] for id in record["statistics"]))
+
+
+def _pages(record: Record) -> list[str]:
+    """The TGN paper's own figures on whose pages a claim stands, by the names of their folders."""
+    return [f"figure{number}" for number in record["manuscript"]]
 
 
 def _counted(records: Sequence[Record]) -> pages.Table:
@@ -198,13 +204,6 @@ def _named_controls(record: Record) -> list[str]:
         for name in row["controls"]:
             contrasts.setdefault(name, []).append(f"`{row['id']}`")
     return [f"{name}, within {', '.join(ids)}" for name, ids in contrasts.items()]
-
-
-def _short(row: Record) -> str:
-    """A number of a claim, without the figure in front of its name."""
-    _, _, name = row["id"].partition(".")
-    words = name.replace("_", " ")
-    return f"{words}: {quantity(row['value'], row['ci_low'], row['ci_high'], row['unit'])}"
 
 
 def _number(row: Record, relation: str = "") -> str:

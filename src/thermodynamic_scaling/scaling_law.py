@@ -378,7 +378,8 @@ def compute_scaling_laws(
         Columns ``model_name``, ``model_size`` (trainable parameters without embeddings, say),
         ``critical_temperature``, ``sigma`` and ``freezing_temperature``, all three in one unit.
         Optional: ``critical_temperature_error`` (a standard error), ``specific_heat_peak``,
-        ``model_architecture``, ``layer_depth`` (from 0 to 1).
+        ``model_architecture``, ``layer_depth`` (from 0 to 1), ``at_edge`` (booleans: the end of
+        the temperatures was taken for the peak; such rows are left out).
     resamples
         Of models, for the bootstrap intervals.
 
@@ -398,8 +399,8 @@ def compute_scaling_laws(
     Raises
     ------
     ValueError
-        If a column is missing, a model has two sizes or architectures, there are fewer than three
-        models, or a value is not positive.
+        If a column is missing, a model has two sizes or architectures, fewer than three models
+        are left, or a value is not positive.
     """
     needed = ["model_name", "model_size", "critical_temperature", "sigma", "freezing_temperature"]
     missing = [name for name in needed if name not in results_df]
@@ -408,6 +409,8 @@ def compute_scaling_laws(
     for name in ("model_size", "model_architecture"):
         if name in results_df and (results_df.groupby("model_name")[name].nunique() > 1).any():
             raise ValueError(f"results_df: a model has more than one {name}")
+    if "at_edge" in results_df:
+        results_df = results_df[~results_df["at_edge"].astype(bool)]
     rows = results_df.assign(
         critical_temperature_over_sigma=results_df["critical_temperature"] / results_df["sigma"],
         critical_temperature_over_freezing=results_df["critical_temperature"]
@@ -429,7 +432,7 @@ def compute_scaling_laws(
         name: _fit(models["model_size"], models[name], resamples, generator) for name in quantities
     }
     if "critical_temperature_error" in rows:
-        found["with_errors"] = _weighted(models, grouped)
+        found["with_errors"] = _weighted(models, rows)
     if "model_architecture" in rows:
         architectures = grouped["model_architecture"].first()
         found["by_architecture"] = {
@@ -452,15 +455,14 @@ def _fit(
     return fit | {"bootstrap": (low, high), "flat": bool(flat)}
 
 
-def _weighted(models: pd.DataFrame, grouped: Any) -> dict[str, float]:
+def _weighted(models: pd.DataFrame, rows: pd.DataFrame) -> dict[str, float]:
     """The critical temperature's exponent with the errors of its mean; sizes are exact."""
-    error = grouped["critical_temperature_error"].agg(
-        lambda values: np.sqrt((values**2).sum()) / len(values)
+    relative = rows["critical_temperature_error"] / rows["critical_temperature"]
+    of_mean = relative.groupby(rows["model_name"]).agg(
+        lambda errors: np.sqrt((errors**2).sum()) / len(errors)
     )
-    size = models["model_size"]
-    fit = scaling_laws.fit_with_errors(
-        size, models["critical_temperature"], x_error=1e-12 * size, y_error=error
-    )
+    size, mean = models["model_size"], models["critical_temperature"]
+    fit = scaling_laws.fit_with_errors(size, mean, x_error=1e-12 * size, y_error=mean * of_mean)
     return {"b": fit.b, "std_err": fit.std_err, "reduced_chi_squared": fit.reduced_chi_squared}
 
 

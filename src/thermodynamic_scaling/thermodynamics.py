@@ -189,7 +189,7 @@ def analyze_critical_scaling(
     Returns
     -------
     dict
-        For ``below`` and ``above``: ``n_*`` points and, if at least five, ``aic_difference_*`` (the
+        For ``below`` and ``above``: ``n_*`` points and, if at least six, ``aic_difference_*`` (the
         power law against a parabola in ln C; above 2 speaks for the law). Only then
         ``alpha_*``, ``r_squared_*`` and ``std_err_*``; else ``declined_*`` says why not.
     """
@@ -198,10 +198,11 @@ def analyze_critical_scaling(
         law = critical.power_law_at(
             temps, specific_heats, critical_temp, side=side, reach=temp_range
         )
-        if law is None:
-            found |= {f"n_{side}": 0, f"declined_{side}": "fewer than five points"}
+        found[f"n_{side}"] = law.n
+        if law.n < critical.FEWEST_POINTS:
+            found[f"declined_{side}"] = f"fewer than {critical.FEWEST_POINTS} points"
             continue
-        found |= {f"n_{side}": law.n, f"aic_difference_{side}": law.aic_difference}
+        found[f"aic_difference_{side}"] = law.aic_difference
         if law.is_preferred:
             found |= {
                 f"alpha_{side}": law.alpha,

@@ -221,9 +221,10 @@ def plot_scaling_law(
     """A quantity over another, a point a model, with a power law.
 
     Rows of one ``model_name`` are small points; their geometric means, what the law is fitted to,
-    large ones. Rows that are ``at_edge`` (a column of booleans, if there) are hollow and left out
-    of means and fit. Of critical temperatures the freezing temperatures of as many Gaussian levels
-    (column ``freezing_temperature``) are drawn beside.
+    large ones (arithmetic on linear axes without a law, where numbers may be negative). Rows that
+    are ``at_edge`` (a column of booleans, if there) are hollow and left out of means and fit. Of
+    critical temperatures the freezing temperatures of as many Gaussian levels (column
+    ``freezing_temperature``) are drawn beside.
 
     Raises
     ------
@@ -236,7 +237,8 @@ def plot_scaling_law(
     table = _checked_table(results_df, needed, numbers=(x_col, y_col), positive=positive)
     inside = table[~table["at_edge"]]
     keys = ["model_name"] if "model_name" in table else []
-    means = inside.groupby(keys)[[x_col, y_col]].agg(_geometric_mean) if keys else inside
+    kind, mean = ("geometric", _geometric_mean) if positive else ("arithmetic", "mean")
+    means = inside.groupby(keys)[[x_col, y_col]].agg(mean) if keys else inside
     with _drawing(1, figsize or (5.6, 4.6), save_path) as (figure, (axes,)):
         hues = table.groupby(hue_col, sort=False) if hue_col else [("", table)]
         for color, (name, rows) in zip(_colors(len(hues)), hues, strict=True):
@@ -245,7 +247,7 @@ def plot_scaling_law(
         if keys and len(means) < len(inside):
             axes.scatter(
                 means[x_col], means[y_col], s=52, facecolors="none", edgecolors=BLACK, zorder=3,
-                label="geometric mean of a model",
+                label=f"{kind} mean of a model",
             )  # fmt: skip
         _null_points(axes, table, x_col, y_col)
         if fit:
@@ -1054,7 +1056,7 @@ def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, M
 
 
 def _geometric_mean(values: pd.Series) -> float:
-    return float(np.exp(np.log(values).mean())) if (values > 0).all() else float(values.mean())
+    return float(np.exp(np.log(values).mean()))
 
 
 def _label(column: str) -> str:

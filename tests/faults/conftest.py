@@ -1,8 +1,9 @@
-"""A run that nothing disturbed, and the numbers that each test tried."""
+"""A run that nothing disturbed, and a limit of time for every test."""
 
 import contextlib
 import hashlib
 import random
+import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,7 +30,30 @@ TARGETS = (
     "fig5/tempering_bitcoded.parquet",
     "scaling/fixture-gpt2/matrices.parquet",
     "fmri/models/P1.json",
+    "fmri/cohort/sub-01_files.json",
+    "fig1/landscapes.parquet",
+    "gravity/numbers.parquet",
+    "constraints/fixture-gpt2/gains.parquet",
+    "constraints/fixture-gpt2/spectra.parquet",
+    "constraints/fixture-gpt2/sheaf.parquet",
 )
+LIMIT = 1800  # seconds of a test, with what it is the first to need
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A test that waits for what does not come fails."""
+
+    def stop(*_):
+        pytest.fail(f"not done within {LIMIT} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(LIMIT)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")
@@ -96,10 +120,3 @@ def toy(tmp_path):
     yield SimpleNamespace(body=body, asked=asked, register=register, environment=local)
     server.shutdown()
     server.server_close()
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Say what was tried, also where nothing failed."""
-    for report in terminalreporter.getreports("passed"):
-        for _, tried in report.user_properties:
-            terminalreporter.write_line(f"{report.head_line}: {tried}")

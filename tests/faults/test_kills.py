@@ -17,6 +17,7 @@ from running import copy_checkout, snakemake, start
 
 SEED = 8  # of the moments
 LEAST = 20
+RULES = 8  # over which they spread
 RESULTS = Path("results/smoke")
 STATES = {"language_model": "", "recall": "recall-", "recall_tasks": "recall-task-"}
 CLOCKS = {"started", "retrieved", "wall_seconds", "cpu_seconds", "peak_rss_bytes"}
@@ -166,6 +167,7 @@ def test_results_are_those_of_an_undisturbed_run(undisturbed, disturbed, record_
     by_rule = Counter()
     for job, number in killed.items():
         by_rule[job.partition("/")[0]] += number
+    assert len(by_rule) >= RULES
     spread = ", ".join(f"{rule} {number}" for rule, number in by_rule.most_common())
     record_property(
         "tried",

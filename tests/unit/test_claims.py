@@ -475,6 +475,18 @@ def test_a_statistic_that_could_not_be_had_leaves_its_claim_untestable_and_says_
         judged(one, BIG, undecided={"fig0.aside": "gated"})
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_claim_that_nobody_measures_says_why_at_every_scale(scale):
+    record = judged(
+        claim(statistics=["fig0.absent"], beside=["fig0.effect"], unmeasured="No run does."),
+        BIG,
+        scale=scale,
+    )
+    assert (record["verdict"], record["reason"]) == (NOT_TESTABLE, "No run does.")
+    assert record["ours"] == []
+    assert [row["id"] for row in record["beside"]] == ["fig0.effect"]
+
+
 def test_two_records_of_one_number_are_refused():
     with pytest.raises(ValueError, match="two statistics"):
         judged(claim(), BIG, replace(BIG, value=1.05))
@@ -537,6 +549,8 @@ ROW = next(row for row in yaml.safe_load(LEDGER.read_text()) if "controls" in ro
         ({"published": {"value": "many", "unit": ""}}, "published"),
         ({"decision": "equivalence", "parameters": {"target": 0, "margin": 1}}, "controls"),
         ({"id": "No spaces"}, "id"),
+        ({"manuscript": [6]}, "manuscript"),
+        ({"manuscript": []}, "manuscript"),
     ],
 )
 def test_the_schema_refuses_and_says_what_is_allowed(tmp_path, fault, complaint):
@@ -800,7 +814,7 @@ def planted(claim: Claim, contrary: str | None = None) -> list[Statistic]:
     return found + [stat(bound - 1e-4, bound, bound + 1e-4, id=id, model="m") for id in rest]
 
 
-LEDGERS_CLAIMS = [replace(claim, models=()) for claim in read_claims(LEDGER)]
+LEDGERS_CLAIMS = [replace(claim, models=(), unmeasured="") for claim in read_claims(LEDGER)]
 
 
 @pytest.mark.parametrize("claim", LEDGERS_CLAIMS, ids=lambda claim: claim.id)

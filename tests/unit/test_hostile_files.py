@@ -140,7 +140,7 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_a_damaged_model_is_refused_or_the_same(model, name, capsys):
+def test_a_damaged_model_is_refused_or_the_same(model, name, record_property):
     rng, path = random.Random(name), model / name
     whole, weights = path.read_bytes(), models.load(model).state_dict()
     refused, said = 0, set()
@@ -157,8 +157,7 @@ def test_a_damaged_model_is_refused_or_the_same(model, name, capsys):
     path.write_bytes(whole)
     assert refused > FLIPS / 2
     assert said == {True}
-    with capsys.disabled():
-        print(f"\n{FLIPS} damaged {name}: {refused} refused, the others the same model")
+    record_property("tried", f"{FLIPS} damages, {refused} refused, the others the same model")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +198,7 @@ def test_a_pickle_in_the_place_of_weights_is_not_run(model, tmp_path, where):
     assert escaped.exists()
 
 
-def test_a_damaged_state_is_refused_or_the_same(tmp_path, capsys):
+def test_a_damaged_state_is_refused_or_the_same(tmp_path, record_property):
     rng = random.Random(5)
     state = {"step": 3, "model": {"w": torch.arange(500.0)}}
     checkpoints.save(tmp_path, "k", state)
@@ -217,8 +216,7 @@ def test_a_damaged_state_is_refused_or_the_same(tmp_path, capsys):
             assert found["step"] == 3
     assert refused > FLIPS / 2
     assert said == {True}
-    with capsys.disabled():
-        print(f"\n{FLIPS} damaged training states: {refused} refused, the others the same state")
+    record_property("tried", f"{FLIPS} damages, {refused} refused, the others the same state")
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -298,6 +296,17 @@ def test_a_failure_of_a_job_with_whole_inputs_is_its_own(tmp_path, monkeypatch):
         jobs.run("hostile_job:ask_for_more", {"table": path}, inputs=[path])
 
 
+def test_a_table_of_other_columns_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "hostile_job", sys.modules[__name__])
+    write_parquet(path := tmp_path / "t.parquet")
+    inputs = [str(path), str(tmp_path / "code.py")]
+    with pytest.raises(SystemExit):
+        jobs.run("hostile_job:ask_for_more", {"table": path}, inputs=inputs, log=tmp_path / "log")
+    said = capsys.readouterr().err
+    assert f"tables may lack the column 'absent': {path}\n" in said
+    assert "code.py" not in said
+
+
 def ask_for_more(*, table):
     pd.read_parquet(table)["absent"]
 
@@ -331,7 +340,7 @@ def test_members_outside_and_links_stay_in_the_archive(tmp_path):
     assert {path.name for path in tmp_path.rglob("*")} == {"toy.whl", "in", "side", "staged"}
 
 
-def test_a_damaged_archive_is_refused_or_whole(tmp_path, capsys):
+def test_a_damaged_archive_is_refused_or_whole(tmp_path, record_property):
     rng, wheel = random.Random(7), wheel_with(tmp_path / "toy.whl")
     whole, refused, said = wheel.read_bytes(), 0, set()
     for _ in range(10 * FLIPS):
@@ -346,8 +355,9 @@ def test_a_damaged_archive_is_refused_or_whole(tmp_path, capsys):
             assert (tmp_path / "staged").read_bytes() == BODY
     assert refused > 5 * FLIPS
     assert said == {True}
-    with capsys.disabled():
-        print(f"\n{10 * FLIPS} damaged archives: {refused} refused, from the others the same bytes")
+    record_property(
+        "tried", f"{10 * FLIPS} damages, {refused} refused, from the others the same bytes"
+    )
 
 
 def test_an_archive_that_unpacks_to_more_than_it_says_gives_no_more(tmp_path):

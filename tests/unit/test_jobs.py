@@ -26,6 +26,7 @@ def module(tmp_path, monkeypatch):
         "def write(*, path, text, seed):\n"
         "    print('writing')\n"
         "    open(path, 'w').write(text)\n"
+        "    return {'written': len(text)}\n"
         "def fail(*, reason):\n"
         "    raise ValueError(reason)\n"
     )
@@ -49,6 +50,7 @@ def test_a_job_calls_logs_and_records(module):
     record = json.loads((module / "out.provenance.json").read_text())
     assert record["seeds"] == {"seed": 3}
     assert record["config"]["call"] == "steps:write"
+    assert record["written"] == 5  # what the function says of its run
     assert set(record["inputs"]) == {"input.txt"}
 
 

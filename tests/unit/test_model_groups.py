@@ -43,6 +43,19 @@ def group(tmp_path):
     return {"models": files, "about": about}
 
 
+def test_parts_lie_beside_the_output_and_are_gone_in_the_end(tmp_path):
+    written = []
+
+    def measure(model, said, places):
+        places[0].write_text(model)
+        written.append(places[0])
+
+    parts = model_groups._each(["one", "two"], [{}, {}], measure, tmp_path / "t.parquet", "part")
+    assert [part.read_text() for (part,) in parts] == ["one", "two"]
+    assert all(part.parent.parent == tmp_path for part in written)
+    assert not list(tmp_path.iterdir())
+
+
 def test_gains_are_those_of_each_by_itself_and_a_failure_is_recorded(tmp_path, prompts, group):
     choice = {**CHOICE, "prompts": prompts, "variants": ["shuffled_tokens"], "seed": 1}
     paths = {"gains": tmp_path / "g.parquet", "architecture": tmp_path / "a.json"}

@@ -8,9 +8,11 @@ import pytest
 
 from tgn.probing.rank_statistics import (
     by_layer,
+    count_units,
     cross_fitted,
     lowest,
     lowest_in_first_half,
+    mean_band,
     model_statistics,
     summarise,
 )
@@ -109,10 +111,23 @@ def test_an_interval_covers_what_differs_between_draws():
     one, several = (statistics(curves, draws={"random_mixer": count})[name] for count in (1, 8))
     assert (one.n, several.n) == (PASSAGES, 8)
     assert several.value == pytest.approx(one.value)
-    # passages do not average the draws away: the interval is wider by about sqrt(40 / 8)
-    assert several.ci_high - several.ci_low > 1.6 * (one.ci_high - one.ci_low)
+    # passages do not average the draws away: the interval is wider by about sqrt(40 / 8), and
+    # Student's of eight is wider than that of many
+    assert several.ci_high - several.ci_low > 2.5 * (one.ci_high - one.ci_low)
     assert "8" not in one.method
-    assert "over draws, which share 40 passages" in several.method
+    assert "Student's 95 % interval over draws, which share 40 passages" in several.method
+
+
+def test_few_draws_are_covered_by_numbers_and_bands():
+    """Resampling four networks misses their mean in one of five cases."""
+    rng, kept = np.random.default_rng(0), []
+    draws = np.arange(12) % 4
+    for _ in range(200):
+        values = rng.normal(0, 1, 4)[draws][:, None] + 0.1 * rng.normal(size=(12, 3))
+        band = mean_band(values, draws, rng=rng, resamples=200)
+        kept.append((band.low <= 0) & (band.high >= 0))
+    assert np.mean(kept) == pytest.approx(0.95, abs=0.04)
+    assert count_units(draws) == 4
 
 
 def test_noise_alone_makes_no_fall():

@@ -20,6 +20,9 @@ from tgn.statistics import (
     bootstrap_interval,
     difference,
     read_statistics,
+    share_interval,
+    student_band,
+    student_interval,
     write_statistics,
 )
 
@@ -41,6 +44,25 @@ GOOD = Statistic(
 
 def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def test_students_interval_of_few_units():
+    with pytest.raises(ValueError, match="at least two draws"):
+        student_interval(np.array([1.0]))
+    found = student_interval(np.array([1.0, 3.0]))
+    assert found.value == 2
+    assert found.high - 2 == pytest.approx(12.706, abs=0.01)  # t of one degree of freedom, error 1
+    curves = np.random.default_rng(0).normal(size=(4, 3))
+    band = student_band(curves)
+    for at in range(3):
+        alone = student_interval(curves[:, at])
+        assert alone == pytest.approx((band.value[at], band.low[at], band.high[at]))
+
+
+def test_a_share_of_none_or_all_has_an_interval():
+    none, every = share_interval(np.zeros(40, dtype=bool)), share_interval(np.ones(40))
+    assert (none.value, none.low, every.value, every.high) == (0, 0, 1, 1)
+    assert none.high == pytest.approx(1 - every.low) == pytest.approx(0.0876, abs=1e-4)
 
 
 # --- intervals -------------------------------------------------------------------------------

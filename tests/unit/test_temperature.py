@@ -279,7 +279,9 @@ def test_draws_share_passages_and_every_keeps_one(fixtures, tmp_path):
     assert sorted(table["temperature"].unique()) == pytest.approx([0.1, 10**-0.5, 1, 10**0.5, 10])
     assert (table["draw"] == table["passage"] % 2).all()
     assert set(table["passage"]) == set(range(4))
-    assert made["dimension"].empty
+    cloud = made["dimension"]
+    assert set(cloud["passage"]) == set(range(8))  # the first network read those of all arms
+    assert set(cloud["layer"]) == {0, 2, 4}
     assert not table["quantity"].str.startswith("token_information").any()
 
 

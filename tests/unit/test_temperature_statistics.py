@@ -204,6 +204,18 @@ def test_statistics_find_what_was_planted(written):
     assert found["fig1.rank_hot_minus_cold"].n == 8
 
 
+def test_few_draws_have_students_intervals(written):
+    tables, found = written
+    method = "95 % Student's interval over draws"
+    for name in ("rank_hot_minus_cold_stable_rank", "evenness_cold", "evenness_hot"):
+        assert method in found[f"fig1.{name}_random_weights"].method
+        assert "95 % bootstrap interval over passages" in found[f"fig1.{name}"].method
+    # what draws spread by, which eight passages of one network have alike: four have t = 3.18
+    curves = tables["curves"].query("quantity == 'evenness'")
+    width = (curves["ci_high"] - curves["ci_low"]).groupby(curves["arm"]).mean()
+    assert width["random_weights"] > 1.5 * width["intact"]
+
+
 def test_tables_hold_every_arm_and_only_lengths_that_are_there(written):
     tables, _ = written
     curves = tables["curves"]

@@ -48,6 +48,13 @@ def test_a_step_is_a_plateau_of_the_two_layers_beside_it(shift):
     assert found == (6, "plateau", "equal in layers 6, 7")
 
 
+def test_two_layers_have_one_gradient_and_none_is_the_steepest():
+    layer, status, reason = turning.steepest([1.0, 3.0])
+    assert np.isnan(layer)
+    assert (status, reason) == ("not_applicable", "two layers, which have one gradient")
+    assert turning.steepest([1.0, 3.0, 9.0]) == (3, "ok", "")
+
+
 def test_equal_layers_apart_are_a_tie():
     assert turning.highest([0, 1, 0, 1, 0]) == (2, "tie", "equal in layers 2, 4")
     assert turning.lowest([3, 1, 1, 1, 2]) == (2, "plateau", "equal in layers 2, 3, 4")

@@ -31,6 +31,7 @@ FIELDS = {
     "parameters": {"side": "above"},
     "statistics": ["fig0.effect"],
     "least_scale": "laptop",
+    "manuscript": [3],
 }
 EFFECT = stat(0.9, 1.0, 1.1, evidence="simulated", note="pairs")
 CONTROL = stat(-0.1, 0.0, 0.1, id="fig0.control")
@@ -119,10 +120,19 @@ def test_a_figures_caption_has_its_own_claims_only():
     text = re.sub(r"<[^>]*>", "", caption)
     assert "reproduced · Rank | falls &lt;1 %" in text
     assert "Published: 24.86 perplexity" in text
-    assert "Ours: effect: 1 nats [0.9, 1.1]" in text
+    assert "Ours: effect: 1 nats [0.9, 1.1] = ln 2.718 [2.46, 3.004] (simulated); mean" in text
     assert "Control: control: 0 nats [-0.1, 0.1]" in text
     assert "Elsewhere" not in text
     assert figure_blocks(rows, "fig2/verdicts.html") == ["No claim rests on this figure."]
+
+
+def test_a_page_of_the_paper_has_the_claims_that_the_ledger_puts_there():
+    rows = records({}, {"id": "tgn.other", "sentence": "Elsewhere.", "manuscript": [1]})
+    (block,) = figure_blocks(rows, "results/manuscript/figure3/verdicts.html")
+    assert "Rank | falls <1 %" in block.lines[0]
+    assert figure_blocks(rows, "results/manuscript/figure2/verdicts.html") == [
+        "No claim rests on this figure."
+    ]
 
 
 # --- the files -----------------------------------------------------------------------------------

@@ -124,6 +124,14 @@ def test_weights_like_their_null_show_nothing(statistics):
     assert {record.evidence for record in found.values()} == {"simulated"}
 
 
+def test_methods_name_the_units_that_were_resampled(statistics):
+    over = {name: record.method.rpartition(" over ")[2] for name, record in statistics().items()}
+    for name in ("log_peak_over_gaussian", "entropy_minus_gaussian", "log_fisher_over_gaussian"):
+        assert over[name] == "layers"
+    for name in ("share_with_peak_gaussian", "share_power_law_gaussian"):
+        assert over[name] == "draws"
+
+
 def test_planted_peaks_twins_and_power_laws_are_read(statistics):
     found = statistics(over_null=2.0, alone=0.5, power_law=10.0)
     assert found["log_peak_over_gaussian"].value == pytest.approx(np.log(2), abs=0.03)
@@ -163,6 +171,23 @@ def test_peaks_at_the_edge_are_counted_and_left_out():
     table = model_table(rows, made["peaks"])
     assert (table["at_edge"] == 1 / LAYERS).all()
     assert table["ratio"].between(1.1, 1.4).all()
+
+
+def test_the_interval_of_the_peak_holds_the_spread_of_sigma():
+    """Layers whose sigma differ, all with the peak at one T / sigma."""
+    made = tables()
+    rows = made["matrices"].assign(critical_temperature=NULL_PEAK)
+    rows["sigma"] = 0.1 * np.exp(0.2 * (rows["layer"] - (LAYERS - 1) / 2))
+    table = model_table(rows, made["peaks"])
+    np.testing.assert_allclose(table["critical_temperature"], 0.1 * NULL_PEAK)
+    error = 0.2 * np.std(np.arange(LAYERS), ddof=1) / np.sqrt(LAYERS)
+    reach = np.log(table["critical_high"] / table["critical_temperature"])
+    np.testing.assert_allclose(reach, 2.5706 * error, rtol=1e-3)  # t of five degrees of freedom
+    np.testing.assert_allclose(
+        table["critical_low"] * table["critical_high"], table["critical_temperature"] ** 2
+    )
+    single = model_table(rows[rows["layer"] == 0], made["peaks"])
+    assert single[["critical_low", "critical_high"]].isna().all(axis=None)
 
 
 def test_bands_stand_beside_the_null_of_their_size():

@@ -204,6 +204,16 @@ def test_models_of_both_kinds_become_tables(folders, tmp_path):
     assert set(nulls["n_levels"]) == set(rows["n_levels"])
 
 
+def test_matrices_of_two_stacks_are_told_apart(tiny_model, tmp_path):
+    tiny_model("bart").save_pretrained(tmp_path)
+    receipt = tmp_path / "receipt.json"
+    sources.write_receipt(receipt, name="tiny", kind="fixture", evidence="simulated")
+    found = weights._pretrained(receipt, "tiny", "trained", seed=0)
+    places = [(matrix.layer, matrix.kind) for matrix in found.matrices]
+    assert len(set(places)) == len(places)
+    assert {(0, "encoder_ffn.output"), (0, "decoder_ffn.output")} <= set(places)
+
+
 def test_spectra_of_both_kinds_become_tables(folders, tmp_path):
     names = ("spectra_table", "densities", "flows")
     paths = {name: tmp_path / f"{name}.parquet" for name in names}

@@ -1,13 +1,11 @@
 """What the figure of gravity trains, at every scale, before anything runs."""
 
-import copy
 import re
 
 import pytest
 from running import ROOT, snakemake
-from snakemake.utils import update_config
 
-from tgn.config import read_yaml
+from tgn.config import load
 from tgn.models import sizes
 from tgn.training import plan
 from tgn.training.run import matched
@@ -17,14 +15,13 @@ TARGETS = {"laptop": "results/gravity.pdf", "smoke": "results/smoke/gravity.pdf"
 
 
 def sections(scale):
-    config = copy.deepcopy(read_yaml(ROOT / "config.yaml"))
-    update_config(config, read_yaml(ROOT / f"config/scales/{scale}.yaml"))
+    config = load(scale, ROOT)
     return config["language_model"], config["gravity"]
 
 
-def planned(checkout, scale):
+def planned(checkout, scale, target=None):
     """Training runs that a dry-run would make, by name, and jobs by rule."""
-    run = snakemake(checkout, "-n", TARGETS[scale], "--config", f"scale={scale}")
+    run = snakemake(checkout, "-n", target or TARGETS[scale], "--config", f"scale={scale}")
     said = run.stdout + run.stderr
     assert run.returncode == 0, said[-3000:]
     table = said.split("Job stats:")[1].split("total")[0]
@@ -40,6 +37,13 @@ def test_runs_are_those_of_the_plan_and_nothing_is_swept(checkout, scale):
     for rule in ("gravity_probes", "gravity_times", "gravity_statistics", "gravity"):
         assert jobs[rule] == 1
     assert "language_model" not in jobs
+
+
+def test_the_screening_trains_every_arm_once_at_the_published_seed(checkout):
+    names, jobs = planned(checkout, "laptop", "results/gravity/screening.md")
+    assert names == set(plan.gravity_screening(*sections("laptop")))
+    assert all(name.endswith("-42") for name in names)
+    assert jobs["gravity_screening"] == 1
 
 
 def test_the_paper_scale_sweeps_and_has_its_own_text(checkout):

@@ -1,6 +1,7 @@
 """What is promised before anything runs: plans, the banner, and refusals that help."""
 
 import re
+import tomllib
 
 import pytest
 import yaml
@@ -53,19 +54,22 @@ def test_the_paper_scale_trains_every_arm_and_seed_on_gpus_and_draws_on_cpus(che
     for name in (f"{arm}-{seed}" for arm in arms for seed in range(3)):
         assert f"results/paper/language_model/{name}/model.safetensors" in said
     gpus = {}
-    for block in re.split(r"\n(?:local)?rule ", said)[1:]:
+    for block in re.split(r"\n(?:local)?rule ", run.stdout)[1:]:
         found = re.search(r"gpu=(\d+)", block)
         gpus.setdefault(block.split(":")[0], set()).add(int(found[1]) if found else 0)
     assert gpus["language_model"] == {1}  # of the six asked for, what one machine is let have
     for rule in ("tokens", "hard_gates", "fig21_statistics", "fig21"):
         assert gpus[rule] == {0}
+    lack = "TOO FEW GPUS: language_model asks for 6 GPUs and this run may use 1: "
+    assert lack in run.stderr
+    assert "--resources gpu=6" in run.stderr.split(lack)[1]
 
 
 def test_every_start_says_what_it_stands_on(checkout):
     laptop = snakemake(checkout, "-n").stderr
     assert "Scale: laptop (results in results/)" in laptop
     assert re.search(r"smollm2-135m: real, [\d.]+ MB, from the wheel", laptop)
-    assert "snakemake all --config scale=paper" in laptop
+    assert "snakemake all --config scale=paper --resources gpu=6" in laptop
     smoke = snakemake(checkout, "-n", "--config", "scale=smoke").stderr
     assert "fixture-gpt2: simulated" in smoke
     paper = snakemake(checkout, "-n", "--config", "scale=paper").stderr
@@ -128,6 +132,14 @@ def test_the_default_profile_holds_nothing_a_cluster_profile_sets():
     assert set(profile) <= {"cores", "printshellcmds", "show-failed-logs", "max-jobs-per-timespan"}
 
 
+def test_the_slurm_profile_names_the_kernels_that_are_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    profile = (ROOT / "profiles/slurm/config.yaml").read_text()
+    for pin in (*project["optional-dependencies"]["gpu"], "torch==2.13.0"):
+        assert pin in profile
+    assert "torch==2.13.0" in project["dependencies"]
+
+
 def test_slurm_requests_survive_the_default_profile(checkout):
     """profiles/default is laid over every other profile, key by key."""
     run = snakemake(checkout, "--profile", "profiles/slurm", "--dry-run", "all", "shakespeare")
@@ -148,19 +160,36 @@ def test_slurm_requests_survive_the_default_profile(checkout):
     assert not elsewhere, "rules that ask for GPUs where there are none"
 
 
-@pytest.mark.parametrize(("given", "enough"), [([], False), (["--resources", "gpu=6"], True)])
-def test_too_few_gpus_for_a_rule_stop_the_run_before_it_begins(tmp_path, given, enough):
+def test_six_gpus_on_one_machine_are_said_after_the_target(checkout):
+    given = ["--config", "scale=paper", "--resources", "gpu=6"]
+    run = snakemake(checkout, "-n", "results/paper/fig21.pdf", *given)
+    assert planned(run)["language_model"] > 1
+    assert "language_model:" in run.stdout
+    assert "gpu=6" in run.stdout
+    assert "TOO FEW GPUS" not in run.stderr
+    # otherwise Snakemake takes the target for a resource
+    assert snakemake(checkout, "-n", *given, "results/paper/fig21.pdf").returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "language_model asks for 6 GPUs and this run may use 1: "),
+        # as many on paper
+        (["--resources", "gpu=99"], "language_model asks for 6 GPUs and torch finds "),
+    ],
+)
+def test_too_few_gpus_for_a_rule_stop_the_run_before_its_first_job(tmp_path, given, message):
     folder = copy_checkout(tmp_path)
     config = {"language_model": {"gpus": 6}}
     (folder / "gpus.yaml").write_text(yaml.safe_dump(config))
     target = "results/smoke/language_model/tgn-0/model.safetensors"
     command = [target, *given, "--config", "scale=smoke", "--configfile", "gpus.yaml"]
-    run = snakemake(folder, *command)
+    run = snakemake(folder, *command, CUDA_VISIBLE_DEVICES="")
     assert run.returncode == 1
-    message = "language_model asks for 6 GPUs and this run may use 1"
-    # with six on paper it starts, and the first job that needs them finds none
-    assert (message in run.stderr) != enough
-    assert not (folder / target).exists()
+    assert message in run.stderr.split("Job stats")[1]
+    assert not re.search(r"^(local)?rule ", run.stderr, re.M)
+    assert not (folder / "results").exists()
 
 
 def memory(run):

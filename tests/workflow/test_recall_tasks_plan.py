@@ -4,11 +4,15 @@ import copy
 import itertools
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 from running import ROOT, snakemake
 from snakemake.utils import update_config
 
-from tgn.config import read_yaml
+from tgn.config import read_yaml, without_null_arms
+from tgn.text import associative
+from tgn.training import recall_tasks
 from tgn.training import recall_tasks_plan as plan
 
 
@@ -16,7 +20,7 @@ def section(scale):
     config = copy.deepcopy(read_yaml(ROOT / "config.yaml"))
     if scale != "laptop":
         update_config(config, read_yaml(ROOT / f"config/scales/{scale}.yaml"))
-    return config["recall_tasks"]
+    return without_null_arms(config)["recall_tasks"]
 
 
 def trained(run):
@@ -43,6 +47,27 @@ def test_the_committed_rates_are_of_the_sweep_that_is_planned():
         rows = {(arm, float(rate), int(seed)) for arm, rate, seed, *_ in lines}
         swept = plan.by_task(plan.sweep(laptop), task).values()
         assert rows == {(run["arm"], run["rate"], run["seed"]) for run in swept}
+
+
+def test_no_best_rate_is_at_an_edge_of_its_grid_unless_the_arm_never_left_chance():
+    laptop = section("laptop")
+    for task, settings in laptop["tasks"].items():
+        table = pd.read_csv(ROOT / settings["rates"])
+        guess = untrained(plan.tasks(laptop, task, "validation"))
+        learnt = table.groupby("arm")["validation_accuracy"].max() > guess
+        assert learnt[["attention", "tgn_gru"]].all()
+        for arm in learnt.index[learnt]:
+            rows = table[table["arm"] == arm]
+            (best,) = set(rows.loc[rows["best"], "rate"])
+            assert rows["rate"].min() < best < rows["rate"].max(), (task, arm)
+
+
+def untrained(tasks):
+    """How often the most frequent token of a sequence, or of all answers, is right."""
+    inputs, answers = recall_tasks.draw(tasks, np.random.default_rng(0), 2000)
+    if tasks[0]["kind"] == "associative":
+        return (associative.most_frequent(inputs) == answers).mean()
+    return np.bincount(answers).max() / len(answers)
 
 
 def test_the_paper_scale_has_the_published_sizes(checkout):

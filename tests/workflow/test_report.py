@@ -30,13 +30,20 @@ def shown(report):
 
 def test_every_figure_stands_in_it_with_the_verdicts_that_rest_on_it(shown, smoke_run):
     figures = {path: entry for path, entry in shown.items() if path.endswith(".pdf")}
-    drawn = {str(p.relative_to(smoke_run)) for p in smoke_run.glob("results/smoke/*.pdf")}
+    folder = smoke_run / "results/smoke"
+    drawn = {
+        str(path.relative_to(smoke_run))
+        for path in (*folder.glob("*.pdf"), *folder.glob("manuscript/*.pdf"))
+    }
+    assert len([path for path in drawn if "manuscript" in path]) == 5
     assert drawn <= figures.keys()
     for path in drawn:
         caption = re.sub(r"<[^>]*>", "", figures[path]["caption"])
         verdicts = caption.count("not testable at this scale · ")
         assert verdicts or "No claim rests on this figure." in caption, path
         assert caption.count("Control: ") == verdicts <= caption.count("Published: ")
+        if "manuscript" in path:
+            assert verdicts == caption.count("Ours: ") > 0, path
     assert "Effective rank" in figures["results/smoke/fig8.pdf"]["caption"]
 
 

@@ -19,6 +19,7 @@ def described(rule):
         "call": rule.params.call,
         "given": list(named),
         "unpacks": sum(inputs) < len(rule.input),  # names that only the wildcards decide
+        "resources": list(rule.resources),
     }
 
 with open("rules.json", "w") as handle:
@@ -55,3 +56,8 @@ def test_every_function_takes_what_its_rule_gives(rules):
             }
             faults += [f"{name}: {rule['call']} wants {word}" for word in needed - given]
     assert faults == []
+
+
+def test_every_rule_that_computes_states_its_memory(rules):
+    """One without counts as nothing beside the others."""
+    assert [name for name, rule in rules.items() if "mem_mb" not in rule["resources"]] == []

@@ -25,7 +25,7 @@ def results(smoke_run):
 def test_every_promised_file_is_there(smoke_run):
     figures = [*FIGURES, *(f"manuscript/figure{number}" for number in range(1, 6))]
     names = [f"{figure}.{suffix}" for figure in figures for suffix in ("pdf", "png")]
-    names += [f"{figure}/verdicts.html" for figure in FIGURES]
+    names += [f"{figure}/verdicts.html" for figure in figures]
     names += ["gravity/coords.html", "gravity/summary.md"]
     for name in [*names, "claims.json", "claims.md", "claims.html"]:
         assert (results(smoke_run) / name).stat().st_size > 500, name
@@ -42,6 +42,14 @@ def test_statistics_follow_the_contract(smoke_run, name):
     assert "NaN" not in text
     schema = json.loads((ROOT / "config/statistics.schema.json").read_text())
     jsonschema.validate(json.loads(text), schema)
+
+
+def test_a_page_of_one_figure_is_drawn_on_request(smoke_run):
+    page = "results/smoke/constraints/fig_heritage"
+    run = snakemake(smoke_run, f"{page}.pdf", "--config", "scale=smoke")
+    assert run.returncode == 0, run.stderr[-4000:]
+    assert (smoke_run / f"{page}.pdf").read_bytes().startswith(b"%PDF")
+    assert set(pd.read_csv(smoke_run / f"{page}.csv")["panel"]) >= {"heritage"}
 
 
 def test_fixtures_earn_no_verdict_and_are_called_simulated(smoke_run):

@@ -28,7 +28,7 @@ from tgn.constraints.associations import (
 )
 from tgn.constraints.classes import area_under_curve, critical_value
 from tgn.constraints.heritage import mixed
-from tgn.constraints.tables import Chance, Found, Questions
+from tgn.constraints.tables import MEANS_FIRST, RATIOS, Chance, Found, Questions
 from tgn.probing import turning as turning_layers
 from tgn.statistics import Interval
 
@@ -49,6 +49,7 @@ def questions(models: pd.DataFrame, *, chance: Chance) -> Questions:
     """
     table = models.assign(
         inverse_layers=1 / models["layers"].astype(float),
+        law=10 ** (1 / models["layers"].astype(float)),
         log_width=np.log(models["width"].astype(float)),
         log_parameters=np.log(models["parameters"].astype(float)),
     )
@@ -115,15 +116,15 @@ def _depth(table: pd.DataFrame, chance: Chance) -> Questions:
         design = {"intercept": np.ones(len(table)), "inverse_layers": table["inverse_layers"]}
         return mixed(table, design, "inverse_layers", f"slope of {gain} over 1/L")
 
-    def closer() -> Found:
+    def closer(rival: str, words: str) -> Found:
         """Which of the two predicts families left out."""
         rows = table
         errors = {
             name: held_out_errors(rows["log_gain"], rows[[name]].to_numpy(float), rows["kin"])
-            for name in ("inverse_layers", "rho")
+            for name in ("inverse_layers", rival)
         }
         found = clustered_interval(
-            (errors["rho"] - errors["inverse_layers"], rows["log_gain"]),
+            (errors[rival] - errors["inverse_layers"], rows["log_gain"]),
             rows["kin"],
             lambda gap, y: float(gap.mean() / max(y.var(), 1e-12)),
             rng=chance.rng,
@@ -132,8 +133,8 @@ def _depth(table: pd.DataFrame, chance: Chance) -> Questions:
         return Found(
             found,
             rows["kin"].nunique(),
-            "squared error of families left out, predicted from head density, minus the same from "
-            f"1/L, over the variance of {gain}; {OVER_FAMILIES}",
+            f"squared error of families left out, predicted from {words}, minus the same from 1/L, "
+            f"over the variance of {gain}; {OVER_FAMILIES}",
             note=f"{len(rows)} models",
         )
 
@@ -145,10 +146,11 @@ def _depth(table: pd.DataFrame, chance: Chance) -> Questions:
             unit="nats",
         ),
         "gain_per_inverse_layers": slope,
-        "depth_minus_density_prediction": closer,
+        "depth_minus_density_prediction": partial(closer, "rho", "head density"),
+        "depth_minus_width_prediction": partial(closer, "log_width", "ln width"),
     }
     along = partial(_along, table)
-    pairs = {"layers": "L", "inverse_layers": "1/L", "rho": "head density"}
+    pairs = {"layers": "L", "inverse_layers": "1/L", "law": "10^(1/L)", "rho": "head density"}
     for name, words in pairs.items():
         what = f"{words} and {gain}"
         made[f"gain_with_{name}"] = partial(along, name, "log_gain", what)
@@ -233,8 +235,14 @@ def _crowding(table: pd.DataFrame, chance: Chance) -> Questions:
 def _predictors(table: pd.DataFrame, chance: Chance) -> Questions:
     """Rank correlations of the last block's gain with what is said to predict it."""
     words = {
-        "log_spectral_ratio_of_means": "mean |W_V| over mean |W_O|",
-        "log_spectral_mean_of_ratios": "mean of |W_V| / |W_O|",
+        **{
+            f"log_{norm}{part}_{kind}": (
+                ("mean |W_V| over mean |W_O|" if kind == MEANS_FIRST else "mean of |W_V| / |W_O|")
+                + (" of heads" if part else "")
+                + (", Frobenius norms" if norm == "frobenius" else "")
+            )
+            for norm, part, kind in RATIOS
+        },
         "log_spectral_ov": "mean |W_O W_V| of a head",
         "log_unembedding": "norm of the unembedding",
         "log_trace": "trace of the sheaf Laplacian",

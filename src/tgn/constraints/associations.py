@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from tgn.statistics import Interval, bootstrap_interval
+from tgn.statistics import Interval, bootstrap_interval, student_interval
 
 Array = NDArray[np.float64]
 
@@ -155,6 +155,38 @@ def clustered_interval(
         return statistic(*(column[rows] for column in columns))
 
     return bootstrap_interval(np.arange(len(labels)), of, rng=rng, resamples=resamples)
+
+
+def jackknife_interval(
+    count: int, statistic: Callable[[NDArray[np.intp]], float], *, least: int = LEAST_UNITS
+) -> Interval:
+    """Value freed of bias and Student's 95 % interval, each unit left out in turn.
+
+    For a spread over few units, which is too small in a bootstrap's resamples, as they hold some
+    units twice.
+
+    Parameters
+    ----------
+    count
+        Of units.
+    statistic
+        Of the numbers of the units that are kept.
+
+    Raises
+    ------
+    Undecidable
+        If there are fewer than ``least`` units.
+
+    References
+    ----------
+    Tukey, "Bias and confidence in not-quite large samples", *Annals of Mathematical Statistics* 29
+    (1958) 614.
+    """
+    if count < least:
+        raise Undecidable(f"{count} independent units, and an interval over them takes {least}")
+    every = np.arange(count)
+    without = np.array([statistic(np.delete(every, one)) for one in every])
+    return student_interval(count * statistic(every) - (count - 1) * without)
 
 
 def family_means(values: ArrayLike, families: Sequence[str]) -> tuple[Array, NDArray[np.str_]]:

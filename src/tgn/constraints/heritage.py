@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from tgn.constraints.associations import (
     PENALTY,
@@ -27,8 +26,7 @@ from tgn.constraints.associations import (
     predictive_shares,
 )
 from tgn.constraints.classes import agreement_interval, permuted_labels_p
-from tgn.constraints.tables import Chance, Found, Questions, slug
-from tgn.statistics import Interval
+from tgn.constraints.tables import Chance, Found, Questions, slug, wilson
 
 Array = NDArray[np.float64]
 
@@ -46,7 +44,12 @@ def questions(table: pd.DataFrame, *, chance: Chance) -> Questions:
         As in :mod:`tgn.constraints.across`: models with a gain, and inverse_layers,
         log_width and log_parameters beside.
     """
-    return {**_heritage(table, chance), **_partition(table, chance), **_architecture(table)}
+    return {
+        **_heritage(table, chance),
+        **_partition(table, chance),
+        **_joint(table),
+        **_architecture(table),
+    }
 
 
 def effect(table: pd.DataFrame, fit: MixedFit, name: str, what: str) -> Found:
@@ -109,10 +112,8 @@ def _heritage(table: pd.DataFrame, chance: Chance) -> Questions:
         if own.empty:
             raise Undecidable("no model there has a sign that its interval decides")
         hits, names = family_means(own["sign"] == "dampen", own["kin"])
-        low, high = proportion_confint(hits.sum(), len(hits), method="wilson")
-        value = float(hits.mean())
         return Found(
-            Interval(value, float(low), float(high)),
+            wilson(hits),
             len(names),
             "share of models whose last block dampens, of those with a sign, families weighted "
             "alike; Wilson's 95 % interval over families",
@@ -144,12 +145,12 @@ def _heritage(table: pd.DataFrame, chance: Chance) -> Questions:
         )
 
     def without_one() -> Found:
-        found = {}
+        found, skipped = {}, []
         for lab in sorted(table["lab"].unique()):
             try:
                 found[lab] = permuted(lab)
             except Undecidable:
-                continue  # without this lab no other has two families
+                skipped.append(lab)
         if not found:
             raise Undecidable("without any one lab, none has two families left")
         worst = max(found, key=lambda lab: found[lab])
@@ -158,7 +159,8 @@ def _heritage(table: pd.DataFrame, chance: Chance) -> Questions:
             table["kin"].nunique(),
             "largest p of the variance of family means between labs when one lab is left out, "
             "labels permuted over families",
-            note=f"without {worst}",
+            note=f"without {worst}"
+            + (f"; no other has two families without {', '.join(skipped)}" if skipped else ""),
         )
 
     made: dict[str, Callable[[], Found]] = {
@@ -193,7 +195,7 @@ def fisher_p(dampens: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
 
 
 def _partition(table: pd.DataFrame, chance: Chance) -> Questions:
-    """Heritage, geometry and scale in one model, by what each takes off the error of a family."""
+    """Heritage, geometry and scale, by what each takes off the error of a family left out."""
 
     def shares() -> tuple[dict[str, Array], Array]:
         if not (table.groupby("lab")["kin"].nunique() > 1).any():
@@ -232,6 +234,42 @@ def _partition(table: pd.DataFrame, chance: Chance) -> Questions:
         "heritage_minus_geometry": partial(found, "heritage", "geometry"),
         "geometry_minus_scale": partial(found, "geometry", "scale"),
     }
+
+
+def _joint(table: pd.DataFrame) -> Questions:
+    """The same three in one mixed model, by the variance that each explains."""
+
+    @cache
+    def variances() -> tuple[dict[str, float], MixedFit]:
+        design = {"intercept": np.ones(len(table))} | {
+            name: table[name].to_numpy(float) for name in (*GEOMETRY, *SCALE)
+        }
+        labs = table["lab"].value_counts()
+        if len(labs) <= len(design) or labs.max() < 2:
+            raise Undecidable(
+                f"{len(labs)} labs, of which {(labs > 1).sum()} have several models: a random lab "
+                f"beside {len(design)} coefficients takes {len(design) + 1}, and one with several"
+            )
+        fit = mixed_model(table["log_gain"], design, table["lab"])
+
+        def explained(names: tuple[str, ...]) -> float:
+            return float(np.var(sum(fit.effects[name].value * design[name] for name in names)))
+
+        parts = {"geometry": explained(GEOMETRY), "scale": explained(SCALE)}
+        return parts | {"heritage": fit.between, "rest": fit.within}, fit
+
+    def share(of: str) -> Found:
+        parts, fit = variances()
+        return Found(
+            parts[of] / sum(parts.values()),
+            len(table),
+            f"share of the variance of the last block's ln gain by {of} in one mixed model: random "
+            "intercept a lab (heritage), 1/L, head density and ln width (geometry), ln parameters "
+            "(scale), and the rest",
+            note="; ".join(filter(None, [f"{table['lab'].nunique()} labs", fit.note])),
+        )
+
+    return {f"mixed_share_{of}": partial(share, of) for of in ("heritage", "geometry", "scale")}
 
 
 def _architecture(table: pd.DataFrame) -> Questions:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from tgn.constraints.associations import (
     Undecidable,
-    clustered_interval,
     correlation,
     correlation_interval,
+    jackknife_interval,
 )
 from tgn.constraints.classes import sign_of
 from tgn.constraints.tables import (
@@ -34,7 +34,6 @@ from tgn.constraints.tables import (
 )
 from tgn.probing.rank_statistics import cross_fitted
 from tgn.statistics import Interval
-from tgn.thermodynamics.scaling_laws import fit_power_law
 
 Array = NDArray[np.float64]
 
@@ -68,13 +67,15 @@ def questions(
     rows = main_prompts(gains)
     usable = set(models.loc[np.isfinite(models["log_gain"]), "model"])
     by_model = {str(name): own for name, own in rows.groupby("model") if name in usable}
+    chats = dict(iter(gains[gains["category"] == "chat"].groupby("model")))
     return {
         **worst_questions(by_model, chance),
-        **_twins(by_model, twins, chance),
+        **_twins(by_model, by_model, twins, chance),
         **_categories(by_model, chance),
         **_hierarchy(by_model, chance),
         **_small_trace(sheaf, chance),
         **_sweep(models, by_model),
+        **_twins(by_model, chats, twins, chance, "_chat"),
     }
 
 
@@ -147,17 +148,23 @@ def worst_questions(
 
 
 def _twins(
-    by_model: dict[str, pd.DataFrame], twins: Sequence[tuple[str, str]], chance: Chance
+    by_model: dict[str, pd.DataFrame],
+    tuned_by_model: dict[str, pd.DataFrame],
+    twins: Sequence[tuple[str, str]],
+    chance: Chance,
+    suffix: str = "",
 ) -> Questions:
+    """Tuned models against their bases, both on plain prompts or the tuned ones in a chat."""
+    template = " in its chat template" if suffix else ""
     pairs = {f"{base} to {tuned}": (base, tuned) for base, tuned in twins}
 
     def paired(base: str, tuned: str) -> tuple[Array, Array]:
-        lacking = [name for name in (base, tuned) if name not in by_model]
+        lacking = [base] * (base not in by_model)
+        lacking += [f"{tuned}{template}"] * (tuned not in tuned_by_model)
         if lacking:
             raise Undecidable(f"{', '.join(lacking)} was not measured")
-        both = pd.concat(
-            [final_log_gain(by_model[base]), final_log_gain(by_model[tuned])], axis=1, join="inner"
-        ).to_numpy()
+        gains = final_log_gain(by_model[base]), final_log_gain(tuned_by_model[tuned])
+        both = pd.concat(gains, axis=1, join="inner").to_numpy()
         return both[:, 0], both[:, 1]
 
     def change(base: str, tuned: str) -> Found:
@@ -165,7 +172,7 @@ def _twins(
         return Found(
             chance.over_prompts(after - before),
             len(before),
-            f"ln gain of the last block, {tuned} minus {base}, paired; {OVER_PROMPTS}",
+            f"ln gain of the last block, {tuned}{template} minus {base}, paired; {OVER_PROMPTS}",
             "nats",
             controls=(base,),
         )
@@ -175,7 +182,7 @@ def _twins(
         return Found(
             chance.over_prompts((before, after), correlation),
             len(before),
-            f"correlation over prompts of the last block's ln gain, {base} and {tuned}; "
+            f"correlation over prompts of the last block's ln gain, {base} and {tuned}{template}; "
             f"{OVER_PROMPTS}",
         )
 
@@ -205,8 +212,8 @@ def _twins(
         return Found(
             chance.over_prompts(worst),
             len(worst),
-            f"ln gain of the tuned model, positive on the side of its base{only}, of the pair "
-            f"where it is least; {WORST}",
+            f"ln gain of the tuned model{template}, positive on the side of its base{only}, of the "
+            f"pair where it is least; {WORST}",
             "nats",
             f"{len(curves)} pairs: {', '.join(curves)}",
         )
@@ -228,19 +235,20 @@ def _twins(
         return Found(
             chance.over_prompts(worst),
             len(worst),
-            f"size of the change of ln gain by tuning, of the pair where it is largest; {WORST}",
+            f"size of the change of ln gain from base to tuned model{template}, of the pair where "
+            f"it is largest; {WORST}",
             "nats",
             f"{len(table)} pairs",
         )
 
     made: dict[str, Callable[[], Found]] = {
-        "twin_sign_kept": partial(kept, False),
-        "twin_sign_kept_by_dampers": partial(kept, True),
-        "twin_largest_change": largest,
+        f"twin_sign_kept{suffix}": partial(kept, False),
+        f"twin_sign_kept_by_dampers{suffix}": partial(kept, True),
+        f"twin_largest_change{suffix}": largest,
     }
     for base, tuned in pairs.values():
-        made[f"twin_change_{slug(tuned)}"] = partial(change, base, tuned)
-        made[f"twin_correlation_{slug(tuned)}"] = partial(together, base, tuned)
+        made[f"twin_change_{slug(tuned)}{suffix}"] = partial(change, base, tuned)
+        made[f"twin_correlation_{slug(tuned)}{suffix}"] = partial(together, base, tuned)
     return made
 
 
@@ -262,35 +270,61 @@ def _categories(by_model: dict[str, pd.DataFrame], chance: Chance) -> Questions:
             raise Undecidable(
                 f"{len(parts)} models: their spread cannot be held against categories'"
             )
-        table = pd.concat(parts)
-        wide = table.pivot_table(index="model", columns="category", values="y", aggfunc="mean")
-        if wide.isna().any().any() or wide.shape[1] < 3:
-            raise Undecidable("every model must read every one of three categories or more")
-        cells = wide.to_numpy()
-
-        def log_ratio(drawn: Array) -> float:
-            of_model = drawn.mean(axis=1).std()
-            of_category = (drawn - drawn.mean(axis=1, keepdims=True)).std()
-            return float(np.log(max(of_category, 1e-12) / max(of_model, 1e-12)))
-
-        names = list(wide.index)
-        units = [str(i) for i in range(len(names))]
-        found = clustered_interval(
-            [np.arange(len(names))],
-            units,
-            lambda at: log_ratio(cells[at.astype(int)]),
-            rng=chance.rng,
-            resamples=chance.resamples,
+        wide = pd.concat(parts).pivot_table(
+            index="model", columns=["category", "prompt"], values="y"
         )
+        codes = wide.columns.codes[0]
+        counts = np.bincount(codes)
+        if wide.isna().any().any() or len(counts) < 3 or counts.min() < 2:
+            raise Undecidable(
+                "every model must read the same prompts, two or more of each of three categories"
+            )
+        gains = wide.to_numpy()
         return Found(
-            found,
-            len(names),
+            jackknife_interval(len(gains), lambda kept: log_spread_ratio(gains[kept], codes)),
+            len(gains),
             "ln of the standard deviation of ln gain between categories of prompts within a model "
-            "over that between models; 95 % bootstrap interval over models",
+            "over that between models, both without what is due to the choice of prompts; "
+            "jackknife over models, Student's 95 % interval",
             "nats",
         )
 
     return {"log_category_over_model": ratio}
+
+
+def log_spread_ratio(gains: Array, categories: NDArray[np.intp]) -> float:
+    """ln of the spread between categories within a model over that between models.
+
+    Means of few prompts differ even where categories do not, and so do those of models as far as
+    these disagree on prompts; that much is taken off the variances. What is left is no less than
+    the error of a variance that is nothing but such noise.
+
+    Parameters
+    ----------
+    gains : array, shape (models, prompts)
+    categories : array, shape (prompts,)
+        From 0.
+    """
+    means, noise = _cells(gains, categories)
+    models, kinds = means.shape
+    of_category = _beyond(means.var(axis=1, ddof=1).mean(), noise.mean(), models * (kinds - 1))
+    # What a prompt adds to all models alike does not set them apart.
+    _, own = _cells(gains - gains.mean(axis=0), categories)
+    between = means.mean(axis=1).var(ddof=1)
+    of_model = _beyond(between, own.mean() / kinds * models / (models - 1), models - 1)
+    return float(np.log(of_category / of_model)) / 2
+
+
+def _cells(gains: Array, categories: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Mean over the prompts of each category, and the variance of that mean, (models, kinds)."""
+    parts = [gains[:, categories == kind] for kind in np.unique(categories)]
+    means = np.column_stack([part.mean(axis=1) for part in parts])
+    noise = np.column_stack([part.var(axis=1, ddof=1) / part.shape[1] for part in parts])
+    return means, noise
+
+
+def _beyond(variance: float, noise: float, freedom: int) -> float:
+    return max(variance - noise, noise * np.sqrt(2 / freedom), 1e-24)
 
 
 # --- named comparisons ---------------------------------------------------------------------------
@@ -345,6 +379,8 @@ def _sweep(models: pd.DataFrame, by_model: dict[str, pd.DataFrame]) -> Questions
     own = own[np.isfinite(own["log_gain"])]
 
     def exponent(quantity: str, what: str) -> Found:
+        from tgn.thermodynamics.scaling_laws import fit_power_law  # slow to import
+
         sizes, values = [], []
         for _, row in own.iterrows():
             table = by_block(by_model[row["model"]], quantity)

@@ -22,6 +22,9 @@ from tgn.constraints.tables import Chance, Questions, answered, model_table, par
 from tgn.files import write_json, write_table
 from tgn.statistics import Evidence, Statistic, write_statistics
 
+# Of each model: which weights, in which precision, on which prompts.
+MEASURED = ("revision", "dtype", "prompt_sha256")
+
 
 def summarise(
     *,
@@ -39,7 +42,7 @@ def summarise(
     twins: Sequence[Sequence[str]],
     resamples: int,
     seed: int,
-) -> None:
+) -> dict[str, Any]:
     """Write the table of models, the statistics, and what could not be decided.
 
     Parameters
@@ -61,6 +64,11 @@ def summarise(
         The ``family`` of this project's own runs, and what their statistics are called.
     twins
         Pairs of names: a base model, and the model tuned from it.
+
+    Returns
+    -------
+    dict
+        For the record of the run, ``models``: what was measured of each, :data:`MEASURED`.
     """
     records = [record for path in architecture for record in _records(path)]
     tables = [
@@ -86,6 +94,11 @@ def summarise(
     write_table(models_table, models)
     write_statistics(statistics, found)
     write_json(undecided, sorted(reasons, key=lambda row: (row["id"], row["model"])))
+    return {
+        "models": {
+            record["model"]: {name: record.get(name) for name in MEASURED} for record in records
+        }
+    }
 
 
 def _records(path: str) -> list[dict[str, Any]]:

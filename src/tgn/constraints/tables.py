@@ -11,12 +11,13 @@ Gains enter as logarithms: 0 is neither, a product is a sum, halving weighs as m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from statsmodels.stats.proportion import proportion_confint
 
 from tgn.constraints.associations import Undecidable
 from tgn.constraints.classes import sign_of
@@ -27,8 +28,12 @@ Array = NDArray[np.float64]
 # The published sets' five, by the complexity that was given to each by hand. Every other category
 # of prompts is a control, and enters no statistic but its own.
 COMPLEXITY = {"factual": 1, "cliche": 2, "nonsense": 3, "novel": 4, "syntactic": 5}
+ONE_TOKEN = "first_token"  # the control whose prompts have no token after the first
 FINAL = "gain_median"  # median over tokens after the first
 LEAST_PROMPTS = 5
+MEANS_FIRST = "ratio_of_means"
+# Of |W_V| over |W_O|: norm, of full matrices or of heads, and what is averaged over layers.
+RATIOS = tuple(product(("spectral", "frobenius"), ("", "_heads"), (MEANS_FIRST, "mean_of_ratios")))
 SINGLE = ("ok", "plateau")  # a turning layer that is one place
 
 
@@ -111,13 +116,20 @@ def answered(
     return statistics, undecided
 
 
+def wilson(hits: NDArray) -> Interval:
+    """A share of hits with Wilson's 95 % interval."""
+    from statsmodels.stats.proportion import proportion_confint  # slow to import
+
+    low, high = proportion_confint(hits.sum(), len(hits), method="wilson")
+    return Interval(float(hits.mean()), float(low), float(high))
+
+
 def share(hits: NDArray, method: str, over: str) -> Found:
     """A share with Wilson's interval, which does not shrink to nothing where all are alike."""
     if len(hits) < LEAST_PROMPTS:
         raise Undecidable(f"{len(hits)} {over}, and an interval takes {LEAST_PROMPTS}")
-    low, high = proportion_confint(hits.sum(), len(hits), method="wilson")
     return Found(
-        Interval(float(hits.mean()), float(low), float(high)),
+        wilson(hits),
         len(hits),
         f"{method}; Wilson's 95 % interval over {over}",
     )
@@ -248,7 +260,7 @@ def model_table(
         models of one lab and family share a recipe; log_gain, log_gain_low, log_gain_high and
         sign of the last block (median over prompts, bootstrap over prompts); log_amplification,
         log_loss, distance (size of ln of the last block's gain per prompt, mean), entropy;
-        log_spectral_ratio_of_means, log_spectral_mean_of_ratios, log_spectral_ov,
+        log_spectral_ratio_of_means and the others of :data:`RATIOS`, log_spectral_ov,
         log_unembedding; head_cosine (mean over blocks and prompts); log_trace and
         log_trace_normalised (mean over blocks and prompts, then ln); log_late_proxy, the same of
         |W_V|^2 in the last third of the blocks; turning (layer of the steepest trace). NaN where a
@@ -289,8 +301,8 @@ def _sign(record: Mapping[str, Any], gains: pd.DataFrame, chance: Chance) -> dic
 def _measures(own: Mapping[str, pd.DataFrame], chance: Chance) -> dict[str, float]:
     gains, spectra, sheaf = own["gains"], own["spectra"], own["sheaf"]
 
-    def log_ratio(means_first: bool) -> float:
-        v, o = (layer_norms(spectra, f"spectral_{part}") for part in "vo")
+    def log_ratio(norm: str, heads: bool, means_first: bool) -> float:
+        v, o = (layer_norms(spectra, f"{norm}_{part}", heads=heads) for part in "vo")
         return float(np.log(v.mean() / o.mean() if means_first else (v / o).mean()))
 
     def trace(quantity: str, after: float = 0.0) -> float:
@@ -305,8 +317,10 @@ def _measures(own: Mapping[str, pd.DataFrame], chance: Chance) -> dict[str, floa
         "log_loss": lambda: float(logs(by_prompt(gains, "loss")).mean()),
         "entropy": lambda: float(by_prompt(gains, "entropy").mean()),
         "distance": lambda: float(final_log_gain(gains).abs().mean()),
-        "log_spectral_ratio_of_means": lambda: log_ratio(True),
-        "log_spectral_mean_of_ratios": lambda: log_ratio(False),
+        **{
+            f"log_{norm}{part}_{kind}": partial(log_ratio, norm, bool(part), kind == MEANS_FIRST)
+            for norm, part, kind in RATIOS
+        },
         "log_spectral_ov": lambda: float(
             np.log(layer_norms(spectra, "spectral_ov", heads=True).mean())
         ),

@@ -21,6 +21,7 @@ from tgn.constraints.tables import (
     COMPLEXITY,
     FINAL,
     LEAST_PROMPTS,
+    ONE_TOKEN,
     Chance,
     Found,
     Questions,
@@ -160,8 +161,11 @@ def _levels(gains: pd.DataFrame, rows: pd.DataFrame, chance: Chance) -> Question
         made[name] = partial(published, quantity, what)
     for category in sorted(gains["category"].unique()):
         own = gains[gains["category"] == category]
-        what = f"{LEVELS['log_gain_final'][1]}, prompts of category {category}"
-        made[f"log_gain_final_{slug(category)}"] = partial(of_blocks, own, FINAL, what)
+        last = "log_gain_final_first" if category == ONE_TOKEN else "log_gain_final"
+        quantity, what = LEVELS[last]
+        made[f"log_gain_final_{slug(category)}"] = partial(
+            of_blocks, own, quantity, f"{what}, prompts of category {category}"
+        )
     made["log_gain_neutral_minus_others"] = neutral
     made["log_gain_published_a_minus_b"] = partial(
         against_last, "published_a", "the last block but one"

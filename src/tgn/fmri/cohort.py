@@ -32,6 +32,7 @@ from tgn.files import digest, replacing, write_json
 from tgn.fmri import bids
 from tgn.fmri.atlas import Atlas, on_grid, read_atlas
 from tgn.fmri.connectomes import load as load_connectome
+from tgn.fmri.surrogates import autoregressive
 
 SPACE = bids.TEMPLATES[0]
 HEAD_RADIUS = 50.0  # mm, turns rotation into displacement (Power et al. 2012)
@@ -199,8 +200,7 @@ def planted(
 ) -> dict[str, NDArray[np.float64]]:
     """Autocorrelated noise plus one common signal: state to (volumes, regions) of variance 1."""
     return {
-        state: np.sqrt(1 - share) * _slow(volumes, regions, 0.5, rng)
-        + np.sqrt(share) * _slow(volumes, 1, 0.5, rng)
+        state: autoregressive(volumes, regions, phi=0.5, shared=share, rng=rng)
         for state, share in shares.items()
     }
 

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tgn.fmri.filters import Band, check_band
 from tgn.kernels import normals
 from tgn.kernels import whole_brain as kernels
 
 Array: TypeAlias = NDArray[np.float64]
 Ramp: TypeAlias = Sequence[Sequence[float]]
 Parameter: TypeAlias = float | Ramp
-Band: TypeAlias = Sequence[float]
 Seed: TypeAlias = int | Sequence[int]
 
 
@@ -131,20 +131,6 @@ def check(model: Model, regions: int) -> None:
     for name in ("coupling", "noise"):
         if (knot_values(getattr(model, name)) < 0).any():
             raise ValueError(f"{name} must not be negative, got {getattr(model, name)}")
-
-
-def check_band(band: Band) -> tuple[float, float]:
-    """Both ends, Hz.
-
-    Raises
-    ------
-    ValueError
-        If they are not ascending, or negative.
-    """
-    low, high = band
-    if not 0 <= low < high:
-        raise ValueError(f"band must be two ascending frequencies in Hz, got {list(band)}")
-    return low, high
 
 
 def angular_frequencies(band: Band, count: int) -> Array:

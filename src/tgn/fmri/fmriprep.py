@@ -15,12 +15,13 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tgn.files import replacing
+from tgn.files import replacing, scratch
 from tgn.fmri import bids
 from tgn.fmri.plan import RUNTIMES
 from tgn.sources import read_receipt
 
 TEMPLATES = "/home/fmriprep/.cache/templateflow"  # inside the image
+PROGRAMS = ("APPTAINER", "SINGULARITY")  # as their variables begin
 SCRATCH = "/scratch"  # where the container sees its own folder
 
 
@@ -42,7 +43,7 @@ def runtime() -> str:
 
 
 def pull(*, container: str, image: str | Path) -> None:
-    """Fetch a container as one file.
+    """Fetch a container as one file; what is kept on the way is kept beside it, and then goes.
 
     Parameters
     ----------
@@ -56,8 +57,11 @@ def pull(*, container: str, image: str | Path) -> None:
     RuntimeError
         If it cannot be had.
     """
-    with replacing(image) as temporary:
-        _run([runtime(), "pull", "--force", str(temporary), container])
+    folder = Path(image).resolve().parent
+    with scratch(folder / ".unpacking") as place, replacing(image) as temporary:
+        # layers and the image's files, several times its size: else in the user's home and in /tmp
+        kept = {f"{name}_{what}DIR": str(place) for name in PROGRAMS for what in ("CACHE", "TMP")}
+        _run([runtime(), "pull", "--force", str(temporary), container], **kept)
 
 
 def preprocess(
@@ -198,8 +202,8 @@ def command(
     ]
 
 
-def _run(command: list[str]) -> None:
-    """Run a command, its words going where this job's go.
+def _run(command: list[str], **environment: str) -> None:
+    """Run a command with these variables set, its words going where this job's go.
 
     Raises
     ------
@@ -214,6 +218,7 @@ def _run(command: list[str]) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        env={**os.environ, **environment},
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -21,18 +21,17 @@ from scipy import linalg, signal
 
 from tgn.fmri.dynamics import (
     Array,
-    Band,
     Parameter,
     Run,
     Seed,
     angular_frequencies,
     check,
-    check_band,
     constants,
     correlation,
     knot_values,
     run_volumes,
 )
+from tgn.fmri.filters import Band, check_band
 from tgn.kernels import whole_brain as kernels
 
 CARRIER = (0.04, 0.07)  # Hz

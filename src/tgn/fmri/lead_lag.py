@@ -35,7 +35,7 @@ from tgn.progress import bar
 Array = NDArray[np.float64]
 
 MEASURES = ("kuramoto", "mean_fc")
-RAMP_ARMS = ("ramp", "control")
+RAMP_ARMS = ("ramp", "control")  # of the model's runs; those of subjects' runs are their states
 LEAST_OVERLAP = 8  # windows that a cross-correlation rests on
 LEVEL = 0.05  # of the test whether a curve changes
 
@@ -123,9 +123,8 @@ def lead_lag_tables(
                 for _ in range(draws)
             ]
             pace = step * unit.tr
-            max_lag = int(max_lag_s / pace)
             for measure in MEASURES:
-                table = unit_table(curves, null, measure, max_lag=max_lag, pace=pace)
+                table = unit_table(curves, null, measure, max_lag=int(max_lag_s / pace), pace=pace)
                 found.append(table.assign(measure=measure, **about))
         except ValueError as error:
             raise ValueError(f"{unit.unit}, {unit.arm}: {error}") from error
@@ -133,9 +132,10 @@ def lead_lag_tables(
         series[-1] = series[-1].assign(**about)
         pairs.setdefault((unit.model, unit.arm), []).append(curves)
     table = pd.concat(found, ignore_index=True)
+    reach = table.groupby(["model", "arm"])["lag"].max()
     bands = [
         permuted_band(
-            own, measure, max_lag=max_lag, draws=200, rng=np.random.default_rng(seed)
+            own, measure, max_lag=reach[model, arm], draws=200, rng=np.random.default_rng(seed)
         ).assign(model=model, arm=arm, measure=measure)
         for (model, arm), own in pairs.items()
         for measure in MEASURES

@@ -34,7 +34,6 @@ from scipy import linalg, optimize
 
 from tgn.fmri.dynamics import (
     Array,
-    Band,
     Parameter,
     Run,
     Seed,
@@ -45,6 +44,7 @@ from tgn.fmri.dynamics import (
     knot_values,
     run_volumes,
 )
+from tgn.fmri.filters import Band
 from tgn.kernels import whole_brain as kernels
 from tgn.kernels.whole_brain import EXCITATORY, INHIBITORY, NMDA, Transfer
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tgn.fmri.bids import STATES
 from tgn.fmri.records import LOG, Choice, Record, mean, mean_difference, mean_interval, share
 from tgn.fmri.states import repeated_measures_correlation, wide
 from tgn.statistics import ends
 
 TRUTH = "truth"  # arm of the clean simulated signals
-AWAKE, DEEP = "awake", "deep"
-STATES = (AWAKE, "light", DEEP, "recovery")
+AWAKE, _, DEEP, _ = STATES
 # Factors that move the estimate, and which end of their levels is the undisturbed one.
 UNDISTURBED = {"length": "most", "parcels": "most", "motion": "least", "planted_motion": "least"}
 

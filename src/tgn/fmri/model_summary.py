@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tgn.fmri.lead_lag import RAMP_ARMS
 from tgn.fmri.records import LOG, Record, mean, mean_difference, mean_interval
 from tgn.statistics import bootstrap_band
 
-ARMS = ("ramp", "control")  # of the model's runs; the arms of subjects' runs are their states
 PRIMARY = "kuramoto"
 CURVES = ("rank", "kuramoto", "mean_fc")
 UNCHANGED = "none"  # the arm that stays as it is
@@ -125,7 +125,7 @@ def expansion_statistics(table: pd.DataFrame, *, rng: np.random.Generator) -> li
 def with_people(led: pd.DataFrame) -> pd.DataFrame:
     """The table with a column ``person``: the model's units are named ``{person}-{seed}``."""
     person = led["unit"].str.rsplit("-", n=1).str[0]
-    return led.assign(person=person.where(led["arm"].isin(ARMS), led["unit"]))
+    return led.assign(person=person.where(led["arm"].isin(RAMP_ARMS), led["unit"]))
 
 
 def course_table(curves: pd.DataFrame, *, rng: np.random.Generator, resamples: int) -> pd.DataFrame:
@@ -137,7 +137,7 @@ def course_table(curves: pd.DataFrame, *, rng: np.random.Generator, resamples: i
     (bootstrap over people), n
     """
     parts = []
-    runs = with_people(curves[curves["arm"].isin(ARMS)])
+    runs = with_people(curves[curves["arm"].isin(RAMP_ARMS)])
     for arm, rows in runs.groupby("arm"):
         for quantity in CURVES:
             grid = (
@@ -155,7 +155,7 @@ def course_statistics(curves: pd.DataFrame, *, rng: np.random.Generator) -> list
     A collapse of the rank is a fall, a surge of synchrony a rise; a lead of the one over the other
     is only what was claimed if both are there.
     """
-    runs = with_people(curves[curves["arm"].isin(ARMS)]).assign(
+    runs = with_people(curves[curves["arm"].isin(RAMP_ARMS)]).assign(
         log_rank=lambda rows: np.log(rows["rank"])
     )
     ends = runs.groupby("unit")["time_s"].agg(["min", "max"]).reindex(runs["unit"])
@@ -171,8 +171,8 @@ def course_statistics(curves: pd.DataFrame, *, rng: np.random.Generator) -> list
         change = last - first
         found.append(
             mean_difference(
-                f"ramp_{quantity}_change", change[ARMS[0]] - change[ARMS[1]], unit=unit, rng=rng,
-                units="people", controls=["the same noise without a ramp"],
+                f"ramp_{quantity}_change", change[RAMP_ARMS[0]] - change[RAMP_ARMS[1]], unit=unit,
+                rng=rng, units="people", controls=["the same noise without a ramp"],
                 note="last less first quarter of the run",
             )
         )  # fmt: skip
@@ -224,7 +224,7 @@ def lag_statistics(led: pd.DataFrame, *, rng: np.random.Generator, resamples: in
             return rows.pivot_table(index="person", columns="arm", values=column)
 
         lead = by_arm("best_lag_s")
-        if not set(ARMS) <= set(lead):
+        if not set(RAMP_ARMS) <= set(lead):
             found.append(
                 mean_difference(
                     f"lead_in_runs{suffix}", lead.mean(axis=1), unit="s", rng=rng,
@@ -233,7 +233,7 @@ def lag_statistics(led: pd.DataFrame, *, rng: np.random.Generator, resamples: in
             )  # fmt: skip
             continue
         common: dict[str, Any] = {"unit": "s", "rng": rng, "units": "people"}
-        sedated, control = ARMS
+        sedated, control = RAMP_ARMS
         found.append(
             mean_difference(
                 f"lead_{sedated}_minus_{control}{suffix}", lead[sedated] - lead[control],
@@ -242,7 +242,7 @@ def lag_statistics(led: pd.DataFrame, *, rng: np.random.Generator, resamples: in
         )  # fmt: skip
         onset = by_arm("onset_lag_s")
         share = by_arm("changed")
-        for arm in ARMS:
+        for arm in RAMP_ARMS:
             found.append(mean_difference(f"lead_{arm}{suffix}", lead[arm], **common))
             if arm in onset:
                 late = onset[arm].dropna()

@@ -13,17 +13,18 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.signal import butter, resample, sosfiltfilt
+from scipy.signal import resample
 
 from tgn.files import write_json, write_table
+from tgn.fmri.bids import STATES
 from tgn.fmri.connectivity import DEFINITIONS, rank_profile
 from tgn.fmri.connectomes import load
+from tgn.fmri.filters import band_passed
 from tgn.fmri.surrogates import ranks_with_surrogates
 from tgn.progress import bar
 
 log = logging.getLogger(__name__)
 
-STATES = ("awake", "light", "deep", "recovery")
 Array = NDArray[np.float64]
 
 
@@ -326,9 +327,7 @@ def resampled(signals: NDArray, *, tr: float, new_tr: float, band: Sequence[floa
     nyquist = 0.5 / max(tr, new_tr)
     if not 0 < low < high < nyquist:
         raise ValueError(f"band {low} ... {high} Hz must lie between 0 and {nyquist} Hz (Nyquist)")
-    filtered = sosfiltfilt(
-        butter(2, (low, high), "bandpass", fs=1 / tr, output="sos"), signals, axis=0
-    )
+    filtered = band_passed(signals, tr, band)
     volumes = int(len(signals) * tr / new_tr)
     if volumes == len(signals):
         return filtered

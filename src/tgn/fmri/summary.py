@@ -17,9 +17,16 @@ import pandas as pd
 
 from tgn.files import write_table
 from tgn.fmri import states as within
-from tgn.fmri.method_summary import bias_means, bias_rows, bias_statistics, method_statistics
+from tgn.fmri.bids import STATES
+from tgn.fmri.lead_lag import RAMP_ARMS
+from tgn.fmri.method_summary import (
+    TRUTH,
+    bias_means,
+    bias_rows,
+    bias_statistics,
+    method_statistics,
+)
 from tgn.fmri.model_summary import (
-    ARMS,
     course_statistics,
     course_table,
     expansion_means,
@@ -42,9 +49,8 @@ from tgn.statistics import Evidence, Statistic, difference, ends, write_statisti
 
 log = logging.getLogger(__name__)
 
-AWAKE, LIGHT, DEEP, RECOVERY = STATES = ("awake", "light", "deep", "recovery")
+AWAKE, LIGHT, DEEP, RECOVERY = STATES
 PLANNED = ((AWAKE, DEEP), (RECOVERY, DEEP), (RECOVERY, AWAKE))
-TRUTH = "truth"  # arm of the clean simulated signals
 REAL = "real"  # arm of the people awake at rest
 STRICT = 0.999  # the level of the published p < 0.001
 
@@ -142,7 +148,7 @@ def summarise(
     subjects = {"model": data, "evidence": evidence}
     cohort = {"model": "virtual cohort", "evidence": "simulated"}
     model = {"model": "whole-brain model", "evidence": "simulated"}
-    of_model = led["arm"].isin(ARMS)
+    of_model = led["arm"].isin(RAMP_ARMS)
     found: list[tuple[dict[str, Any], list[Record]]] = [
         (subjects, state_statistics(rows, depth, **common)),
         (subjects, sensitivity_statistics(measured, choice, rng=rng)),

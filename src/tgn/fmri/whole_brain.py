@@ -27,31 +27,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import optimize, signal, stats
+from scipy import optimize, stats
 
 from tgn import rank
 from tgn.files import replacing, write_json, write_table
 from tgn.fmri.connectivity import pearson, thresholded_rank
 from tgn.fmri.connectomes import Connectome, load
-from tgn.fmri.dynamics import Array, Band, Model, Ramp, Run, changed, check_band, constants
+from tgn.fmri.dynamics import Array, Model, Ramp, Run, changed, constants
+from tgn.fmri.filters import Band, band_passed
 from tgn.fmri.hopf import Hopf, peak_frequencies
 from tgn.fmri.mean_field import MeanField, coupling_limit, feedback_inhibition
 from tgn.fmri.surrogates import ranks_with_surrogates
-
-
-def band_passed(signals: NDArray, tr: float, band: Band) -> Array:
-    """Detrended signals, (T, R), filtered by a Butterworth filter of order 5, there and back.
-
-    Raises
-    ------
-    ValueError
-        If `band` is not ascending, or ends above half the sampling rate.
-    """
-    low, high = check_band(band)
-    if high >= 0.5 / tr:
-        raise ValueError(f"a band up to {high} Hz needs volumes less than {0.5 / high:.3g} s apart")
-    filtered = signal.butter(5, [low, high], "band", fs=1 / tr, output="sos")
-    return signal.sosfiltfilt(filtered, signal.detrend(signals, axis=0), axis=0)
 
 
 def stationarity(signals: NDArray, blocks: int = 10) -> float:

@@ -36,8 +36,6 @@ class Population(NamedTuple):
     """Spin flips accepted and tried by sweeps, (2, T)."""
     clusters: NDArray[np.int64]
     """Cluster flips accepted and tried by geometric steps, (2, T)."""
-    exchanges: NDArray[np.int64]
-    """Exchanges accepted and tried, (2, T - 1)."""
     updates: NDArray[np.int64]
     """Spins visited by sweeps; compared for overlaps; visited by cluster moves, (3,)."""
     rounds: NDArray[np.int64]
@@ -250,11 +248,9 @@ def exchange(population, t, settings):
     energy = population.energy
     gap = 1 / settings.temperatures[t] - 1 / settings.temperatures[t + 1]
     for r in range(energy.shape[1]):
-        population.exchanges[1, t] += 1
         cost = gap * (energy[t + 1, r] - energy[t, r])
         if cost > 0 and uniform(population.random) >= np.exp(-cost):
             continue
-        population.exchanges[0, t] += 1
         energy[t, r], energy[t + 1, r] = energy[t + 1, r], energy[t, r]
         for i in range(population.spins.shape[2]):
             spin, field = population.spins[t, r, i], population.fields[t, r, i]

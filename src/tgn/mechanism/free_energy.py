@@ -108,23 +108,26 @@ def constrained_minimum(energies: ArrayLike, temperature: float) -> Array:
     n = len(np.asarray(energies))
     scaled = np.asarray(energies, dtype=float) / temperature
     scaled -= scaled.min()
-    found = minimize(
-        free_energy,
-        np.full(n, 1 / n),
-        args=(scaled, 1.0),  # over the temperature, which moves no minimum
-        jac=lambda weights, *_: scaled + np.log(weights) + 1,
-        method="SLSQP",
-        bounds=Bounds(1e-15, 1),
-        constraints={
-            "type": "eq",
-            "fun": lambda weights: weights.sum() - 1,
-            "jac": lambda weights: np.ones(n),
-        },
-        options={"ftol": 1e-18, "maxiter": 5000},
-    )
-    if not found.success:
-        raise RuntimeError(f"no minimum of {n} energies at {temperature:g}: {found.message}")
-    return found.x
+    weights = np.full(n, 1 / n)
+    for _ in range(2):  # again from where it stopped, with a fresh idea of the curvature
+        found = minimize(
+            free_energy,
+            weights,
+            args=(scaled, 1.0),  # over the temperature, which moves no minimum
+            jac=lambda weights, *_: scaled + np.log(weights) + 1,
+            method="SLSQP",
+            bounds=Bounds(1e-15, 1),
+            constraints={
+                "type": "eq",
+                "fun": lambda weights: weights.sum() - 1,
+                "jac": lambda weights: np.ones(n),
+            },
+            options={"ftol": 1e-18, "maxiter": 5000},
+        )
+        if not found.success:
+            raise RuntimeError(f"no minimum of {n} energies at {temperature:g}: {found.message}")
+        weights = found.x
+    return weights
 
 
 def dot_product_weights(queries: Array, keys: Array, temperature: float) -> Array:
@@ -151,8 +154,16 @@ def best_gate(inertial: ArrayLike, geometric: ArrayLike, price: float) -> NDArra
 def enumerated_gate(inertial: Array, geometric: Array, price: float) -> NDArray[np.bool_]:
     """The gates of least total loss among all ``2**n``, each loss with the price of open gates."""
     gates = np.array(list(product([False, True], repeat=len(inertial))))
-    losses = np.where(gates, geometric + price, inertial).sum(axis=-1)
-    return gates[losses.argmin()]
+    return gates[gated_loss(gates, inertial, geometric, price).argmin()]
+
+
+def gated_loss(gates: ArrayLike, inertial: Array, geometric: Array, price: float) -> Array:
+    """Total loss over the last axis, with the price of the open gates.
+
+    >>> float(gated_loss([True, False], np.array([3.0, 1.0]), np.array([2.0, 4.0]), 0.5))
+    3.5
+    """
+    return np.where(gates, geometric + price, inertial).sum(axis=-1)
 
 
 def best_soft_gate(inertial: Array, geometric: Array, target: Array, price: float) -> Array:
@@ -258,11 +269,18 @@ def _kernel_checks(
 def _gate_checks(rng: np.random.Generator) -> Found:
     inertial, geometric, target = rng.normal(size=(3, GATES, CHANNELS))
     shut, opened = (np.square(output - target).sum(axis=-1) / 2 for output in (inertial, geometric))
-    agree = (best_gate(shut, opened, PRICE) == enumerated_gate(shut, opened, PRICE)).all()
+    rule, best = (gate(shut, opened, PRICE) for gate in (best_gate, enumerated_gate))
     soft = best_soft_gate(inertial, geometric, target, PRICE)
+    mixture = (1 - soft)[:, None] * inertial + soft[:, None] * geometric
+    losses = {
+        name: gated_loss(gates, shut, opened, PRICE)
+        for name, gates in (("rule", rule), ("least", best), ("open", True), ("shut", False))
+    }
+    losses["soft"] = (np.square(mixture - target).sum(axis=-1) / 2 + PRICE * soft).sum()
     return [
-        ("gate_rule_is_best", np.nan, float(agree)),
+        ("gate_rule_is_best", np.nan, float((rule == best).all())),
         ("soft_gate_inside", np.nan, float(((soft > 0) & (soft < 1)).mean())),
+        *((f"gate_loss_{name}", np.nan, float(loss)) for name, loss in losses.items()),
     ]
 
 

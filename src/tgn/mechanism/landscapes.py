@@ -18,8 +18,9 @@ With a given share of the moves the walker jumps instead:
 
 The gap is one minus the second eigenvalue of the transition matrix; its inverse is the relaxation
 time in steps, which bounds the mixing time from both sides up to the logarithm of the rarest
-state's weight (Levin, Peres and Wilmer 2009, chapter 12). A step costs one new energy, but a jump
-by attention costs the energies of all states.
+state's weight (Levin, Peres and Wilmer 2009, chapter 12). Of small landscapes the mixing time is
+counted itself. A step costs one new energy, but a jump by attention costs the energies of all
+states.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ ARMS = ("local", "attention", "row_softmax", "uniform")
 REACH = 2  # sites to either side that a local move on the ring may reach
 TOLERANCE = 1e-8  # of eigenvalues, relative
 SMALLEST_GAP = 1e-12  # below it rounding errors of the generator show
+MIXED = 0.25  # total variation from the stationary weights below which a walk counts as mixed
 
 
 class Landscape(NamedTuple):
@@ -53,6 +55,14 @@ class Landscape(NamedTuple):
     similarity: Array  # (N, N), x_i.x_j / sqrt(n) of vectors of squared norm n
 
 
+class Walk(NamedTuple):
+    """How fast a walk forgets, and where it ends up."""
+
+    gap: float
+    distance: float  # of the stationary weights from Boltzmann's, total variation
+    mixing: float  # mixing time in steps; NaN where it is not counted
+
+
 def measure(
     *,
     table: str | Path,
@@ -60,15 +70,17 @@ def measure(
     samples: int,
     temperature: float,
     share: float,
+    mixed: int,
     seed: int,
 ) -> None:
-    """Gaps of every arm on random landscapes.
+    """Gaps of every arm on random landscapes, and mixing times of the small ones.
 
     Parameters
     ----------
     table
         Parquet to write: columns landscape, size, states, sample, arm, gap, evaluations (energies
-        a step), distance (of the stationary distribution from Boltzmann's, total variation).
+        a step), distance (of the stationary distribution from Boltzmann's, total variation), mixing
+        (steps, see :func:`mixing_time`; NaN of large landscapes).
     sizes
         Sides n of each landscape.
     samples
@@ -77,6 +89,8 @@ def measure(
         In units of the energies; the hypercube's landscape freezes at ``1 / sqrt(2 ln 2)``, 0.85.
     share
         Of the moves that are jumps.
+    mixed
+        Most states of a landscape whose mixing time is counted.
     """
     rows = []
     plan = [(kind, size) for kind, several in sizes.items() for size in several]
@@ -84,7 +98,7 @@ def measure(
         for sample in range(samples):
             rng = np.random.default_rng([seed, len(kind), size, sample])
             landscape = MAKERS[kind](size, rng)
-            for arm, (gap, distance) in arms(landscape, temperature, share).items():
+            for arm, walk in arms(landscape, temperature, share, mixed).items():
                 rows.append(
                     {
                         "landscape": kind,
@@ -92,10 +106,9 @@ def measure(
                         "states": len(landscape.energies),
                         "sample": sample,
                         "arm": arm,
-                        "gap": gap,
                         "evaluations": evaluations(arm, len(landscape.energies), share),
-                        "distance": distance,
                     }
+                    | walk._asdict()
                 )
     write_table(table, pd.DataFrame(rows))
 
@@ -133,8 +146,8 @@ def evaluations(arm: str, states: int, share: float) -> float:
     return 1 - share + share * states if by_attention else 1.0
 
 
-def arms(landscape: Landscape, temperature: float, share: float) -> dict[str, tuple[float, float]]:
-    """Gap of every arm, and how far its stationary distribution is from Boltzmann's.
+def arms(landscape: Landscape, temperature: float, share: float, mixed: int = 0) -> dict[str, Walk]:
+    """The walk of every arm; its mixing time is counted for up to ``mixed`` states.
 
     Raises
     ------
@@ -150,16 +163,27 @@ def arms(landscape: Landscape, temperature: float, share: float) -> dict[str, tu
     likeness = np.exp(landscape.similarity)
     norms = likeness @ root**2
     jump = likeness * np.outer(root, root) / np.maximum.outer(norms, norms)
-    mixed = {
+    reversible = {
         "local": local,
         "attention": (1 - share) * local + share * jump,
         "uniform": (1 - share) * local + share * uniform,
     }
-    found = {arm: (reversible_gap(rates, root), 0.0) for arm, rates in mixed.items()}
+    weights = root**2 / (root @ root)
+    small = len(root) <= mixed
+    found = {
+        arm: Walk(
+            reversible_gap(rates, root),
+            0.0,
+            mixing_time(transition_matrix(rates, root), weights) if small else np.nan,
+        )
+        for arm, rates in reversible.items()
+    }
     softmax = likeness * root**2 / norms[:, None]
     chain = (1 - share) * transition_matrix(local, root) + share * softmax
-    found["row_softmax"] = irreversible_gap(chain, root)
-    return found
+    gap, stationary = irreversible_gap(chain, root)
+    distance = float(np.abs(stationary - weights).sum() / 2)
+    mixing = mixing_time(chain, stationary) if small else np.nan
+    return {**found, "row_softmax": Walk(gap, distance, mixing)}
 
 
 def transition_matrix(rates: Array, root: Array) -> Array:
@@ -216,22 +240,50 @@ def reversible_gap(rates: Array, root: Array) -> float:
     return gap
 
 
-def irreversible_gap(chain: Array, root: Array) -> tuple[float, float]:
-    """One minus the largest real part but one, and how far its stationary weights are off.
+def irreversible_gap(chain: Array, start: Array) -> tuple[float, Array]:
+    """One minus the largest real part but one, and the stationary weights.
 
     Parameters
     ----------
     chain : array, shape (N, N)
         Transition matrix, rows sum to 1.
-    root : array, shape (N,)
-        Roots of the weights to compare with, up to a factor.
-
-    Returns
-    -------
-    gap, total variation between the two distributions
+    start : array, shape (N,)
+        Where the search for eigenvectors begins.
     """
-    values, vectors = eigs(chain.T, k=2, which="LR", v0=root, tol=TOLERANCE)
+    values, vectors = eigs(chain.T, k=2, which="LR", v0=start, tol=TOLERANCE)
     first, second = np.argsort(-values.real)[:2]
     stationary = np.abs(vectors[:, first].real)
-    apart = stationary / stationary.sum() - root**2 / (root @ root)
-    return float(1 - values[second].real), float(np.abs(apart).sum() / 2)
+    return float(1 - values[second].real), stationary / stationary.sum()
+
+
+def mixing_time(chain: Array, stationary: Array) -> int:
+    """Steps after which a walk is mixed, wherever it began: exact, by powers of the chain.
+
+    The total variation from the stationary weights, of the worst beginning, never rises with the
+    steps. So the chain is squared until it is mixed, and then the last number of steps that does
+    not mix is found digit by digit.
+
+    Parameters
+    ----------
+    chain : array, shape (N, N)
+        Transition matrix of two states or more, rows sum to 1.
+    stationary : array, shape (N,)
+
+    Examples
+    --------
+    >>> mixing_time(np.array([[0.7, 0.3], [0.1, 0.9]]), np.array([0.25, 0.75]))  # 3/4 0.6**t
+    3
+    """
+
+    def mixes(power: Array) -> bool:
+        return float(np.abs(power - stationary).sum(axis=1).max()) / 2 <= MIXED
+
+    powers = [chain]
+    while not mixes(powers[-1]):
+        powers.append(powers[-1] @ powers[-1])
+    steps, walked = 0, np.eye(len(chain))
+    for digit in reversed(range(len(powers) - 1)):
+        further = walked @ powers[digit]
+        if not mixes(further):
+            steps, walked = steps + 2**digit, further
+    return steps + 1

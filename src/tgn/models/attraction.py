@@ -64,22 +64,28 @@ def attract(
     """
     batch, heads, length, _ = places.shape
     dtype = torch.promote_types(places.dtype, torch.float32)
-    places, wide = places.to(dtype), values.to(dtype)
-    places = places - places[:, :, :1]  # distances of far-off places would lose digits
-    if places.device.type != "cpu":
-        gamma, epsilon, radius2, beta = (x.to(dtype) for x in (gamma, epsilon, radius2, beta))
-        y = flex(places, wide, masses.to(dtype), gamma, epsilon, radius2, beta, window)
-        return y.to(values.dtype)
-    short = -length % LANES
-    # Ordered by head: items that are worked on at once are then likely to reach equally far.
-    items = [x.transpose(0, 1).flatten(0, 1) for x in (places, wide)]
-    items.append(masses.to(dtype).repeat(heads, 1)[..., None])
-    if short:
-        items = [F.pad(x, (0, 0, 0, short)) for x in items]
-    z, v, heavy = (x.contiguous() for x in items)
-    numbers = (x.to(dtype).repeat_interleave(batch) for x in (gamma, epsilon, radius2, beta))
-    y = _Attract.apply(z, v, heavy.squeeze(-1), *numbers, window)
-    return y.unflatten(0, (heads, batch)).transpose(0, 1)[:, :, :length].to(values.dtype)
+    with exact(places):
+        places, wide = places.to(dtype), values.to(dtype)
+        places = places - places[:, :, :1]  # distances of far-off places would lose digits
+        if places.device.type != "cpu":
+            gamma, epsilon, radius2, beta = (x.to(dtype) for x in (gamma, epsilon, radius2, beta))
+            y = flex(places, wide, masses.to(dtype), gamma, epsilon, radius2, beta, window)
+            return y.to(values.dtype)
+        short = -length % LANES
+        # Ordered by head: items that are worked on at once are then likely to reach equally far.
+        items = [x.transpose(0, 1).flatten(0, 1) for x in (places, wide)]
+        items.append(masses.to(dtype).repeat(heads, 1)[..., None])
+        if short:
+            items = [F.pad(x, (0, 0, 0, short)) for x in items]
+        z, v, heavy = (x.contiguous() for x in items)
+        numbers = (x.to(dtype).repeat_interleave(batch) for x in (gamma, epsilon, radius2, beta))
+        y = _Attract.apply(z, v, heavy.squeeze(-1), *numbers, window)
+        return y.unflatten(0, (heads, batch)).transpose(0, 1)[:, :, :length].to(values.dtype)
+
+
+def exact(x: Tensor) -> torch.autocast:
+    """A context without autocast: bfloat16 has too few digits for places and their distances."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def weights(
@@ -133,10 +139,11 @@ def flex(
     keys = torch.cat([places, ones, norms], dim=-1)
 
     def score(d2: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        d2 = d2.clamp(min=0)
-        pull = gamma[h] * masses[b, j] / (d2 + epsilon[h])
-        pull = torch.where(i == j, gamma[h] * masses[b, j] / epsilon[h] + beta[h], pull)
-        seen = torch.where(i == j, torch.ones_like(d2), _window(d2, radius2[h], window))
+        # Each tensor is read once: torch does not differentiate two readings of one.
+        strength, mass, softening, own = gamma[h], masses[b, j], epsilon[h], beta[h]
+        d2 = torch.where(i == j, 0.0, d2.clamp(min=0))
+        pull = strength * mass / (d2 + softening) + torch.where(i == j, own, 0.0)
+        seen = _window(d2, radius2[h], window)
         return torch.where((j <= i) & (seen > 0), pull + seen.clamp(min=1e-30).log(), -torch.inf)
 
     run = torch.compile(flex_attention) if places.is_cuda else flex_attention

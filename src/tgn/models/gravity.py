@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tgn.models.attention import Cache, append
-from tgn.models.attraction import attract, weights
+from tgn.models.attraction import attract, exact, weights
 from tgn.models.config import ModelConfig
 from tgn.models.decoder import MLP, Output, Positioned, norm, output
 from tgn.models.hard_attention import HardGate
@@ -59,7 +59,8 @@ class Gravity(nn.Module):
 
         With a cache, the arguments hold the tokens after those in the cache.
         """
-        places = self.place(z).unflatten(-1, (self.heads, self.axes)).transpose(1, 2)
+        with exact(z):
+            places = self.place(z).unflatten(-1, (self.heads, self.axes)).transpose(1, 2)
         values = self.value(x).unflatten(-1, (self.heads, self.channels)).transpose(1, 2)
         if self.mass == "value":
             values = values * masses[:, None, :, None].to(values.dtype)
@@ -115,7 +116,8 @@ class GravityBlock(nn.Module):
         y = self.mixer(y, z, masses, cache)
         x = x + self.dropout(y)
         if self.drift is not None:
-            z = norm(z + self.drift(y))
+            with exact(z):
+                z = norm(z + self.drift(y.to(z.dtype)))
         return x + self.dropout(self.mlp(norm(x))), z
 
     def new_cache(self, batch: int, device: torch.device, dtype: torch.dtype) -> Cache:
@@ -171,7 +173,8 @@ class GravityDecoder(Positioned):
         """
         positions = self.positions_of(tokens, cache)
         x = F.rms_norm(self.embedding(tokens), (self.config.width,))
-        z = norm(self.positions[positions] + self.content(x))
+        with exact(x):
+            z = norm(self.positions[positions] + self.content(x))
         masses = self.log_masses[tokens].exp()
         blocks = [None] * len(self.blocks) if cache is None else cache["blocks"]
         found = []
@@ -213,6 +216,7 @@ def repulsion(z: Tensor) -> Tensor:
     z = z[:, torch.arange(count, device=z.device) * length // count].float()
     z = z - z[:, :1]
     norms = z.square().sum(-1)
-    d2 = (norms[:, None] + norms[..., None] - 2 * z @ z.mT).clamp(min=0)
+    with exact(z):
+        d2 = (norms[:, None] + norms[..., None] - 2 * z @ z.mT).clamp(min=0)
     pairs = torch.ones(count, count, dtype=torch.bool, device=z.device).triu(1)
     return (1 / (d2[:, pairs] + 1)).mean()

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IGNORED = -100
+from tgn.text.recall import IGNORED
+
 LOGITS = {"cpu": 2**20}  # at a time; elsewhere:
 MOST_LOGITS = 2**26
 

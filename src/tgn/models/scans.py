@@ -258,7 +258,8 @@ def _mamba_ssm_scan(
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except ImportError as error:
         raise ImportError(
-            "a selective scan on a GPU needs the package mamba_ssm: pip install 'tgn[gpu]'"
+            "a selective scan on a GPU needs the package mamba_ssm: "
+            "pip install --no-build-isolation -e '.[gpu]' (docs/cluster.md)"
         ) from error
     y, last = selective_scan_fn(
         *(x.transpose(1, 2) for x in (u, delta)),

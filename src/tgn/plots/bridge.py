@@ -16,10 +16,16 @@ from tgn.plots.style import BLACK, GREY, Look, curve, mark_simulated, panel_lett
 from tgn.statistics import Statistic, read_statistics
 
 RANK, RATIO = "effective_rank", "log_ratio"
+BAND = ("value", "low", "high")
 MAIN = ("clamped", "scaled")  # with a gate, and without one
 MODES = {  # of one arm
     "random": Look("as large a share of gates open, at random", BLACK, "--"),
     "untrained": Look("weights shuffled", GREY),
+}
+CONTROLS = {  # of similarity, beside the arms
+    "random": Look("gates open at random", BLACK, "--"),
+    "untrained": MODES["untrained"],
+    "depth": Look("a straight line", BLACK, ":"),
 }
 COLLAPSE = 2.0  # the rank when open, in ranks when shut, that figure 8 calls a collapse
 
@@ -28,7 +34,6 @@ def draw(
     *,
     curves: str | Path,
     matched: str | Path,
-    null: str | Path,
     statistics: str | Path,
     pdf: str | Path,
     png: str | Path,
@@ -47,7 +52,7 @@ def draw(
         Whose states they are; if simulated, the panels that show them say so.
     """
     records = {record.id.removeprefix("bridge."): record for record in read_statistics(statistics)}
-    seen, states, chance = map(pd.read_parquet, (curves, matched, null))
+    seen, states = map(pd.read_parquet, (curves, matched))
     first = arms[0]
     figure = plt.figure(figsize=(13.5, 7.8))
     figure.suptitle(
@@ -61,7 +66,7 @@ def draw(
     layer_panel(panels[0, 2], seen, first)
     loss_panel(panels[1, 0], seen, arms, records)
     state_panel(panels[1, 1], states, arms, data)
-    null_panel(panels[1, 2], chance, records, arms)
+    similarity_panel(panels[1, 2], records, arms)
     for letter, axes in zip("abcdef", panels.ravel(), strict=True):
         panel_letter(axes, letter)
     networks = records[f"{first}_log_rank_open_minus_shut"].evidence
@@ -112,45 +117,45 @@ def control_panel(axes: Axes, seen: pd.DataFrame, arm: str) -> None:
 
 
 def layer_panel(axes: Axes, seen: pd.DataFrame, arm: str) -> None:
-    """Rank by layer at every dose, mean over seeds."""
-    rows = seen[
-        (seen["arm"] == arm) & (seen["quantity"] == RANK) & seen["mode"].isin((*MAIN, "own"))
-    ]
-    means = rows.groupby(["mode", "dose", "layer"], dropna=False)["value"].mean().reset_index()
-    clamped = means[means["mode"] != "own"]
-    doses = sorted(clamped["dose"].unique())
-    for color, dose in zip(
-        plt.get_cmap("viridis")(np.linspace(0, 0.9, len(doses))), doses, strict=True
-    ):
-        part = clamped[clamped["dose"] == dose]
-        axes.plot(part["layer"], part["value"], color=color, marker=".", label=f"gate {dose:g}")
-    own = means[means["mode"] == "own"]
-    axes.plot(own["layer"], own["value"], color=BLACK, linestyle=":", label="gate as trained")
+    """Rank by layer at every dose, a line a seed."""
+    rows = seen[(seen["arm"] == arm) & (seen["quantity"] == RANK)]
+    doses = sorted(rows["dose"].dropna().unique())
+    colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(doses)))
+    for number, (_, run) in enumerate(rows.groupby("seed")):
+        clamped = run[run["mode"].isin(MAIN)]
+        shown = [
+            (clamped[clamped["dose"] == dose], Look(f"gate {dose:g}", color))
+            for dose, color in zip(doses, colors, strict=True)
+        ]
+        shown.append((run[run["mode"] == "own"], Look("gate as trained", BLACK, ":")))
+        for part, look in shown:
+            curve(
+                axes, part["layer"], *(part[name] for name in BAND), color=look.color,
+                linestyle=look.linestyle, marker=".", label=look.label if number == 0 else None,
+            )  # fmt: skip
     axes.set(
-        title=f"{look_of(arm).label}: rank by layer",
+        title=f"{look_of(arm).label}: rank by layer, by seed",
         xlabel="after block (0: input of the first)",
         ylabel="effective rank (directions)",
-        ylim=(0, None),
     )
-    if means["layer"].max() < 13:
-        axes.set_xticks(sorted(means["layer"].unique()))
-    axes.legend(loc="lower left", ncols=2)
+    if rows["layer"].max() < 13:
+        axes.set_xticks(sorted(rows["layer"].unique()))
+    axes.legend(loc="best", ncols=2)
 
 
 def loss_panel(
     axes: Axes, seen: pd.DataFrame, arms: Sequence[str], records: dict[str, Statistic]
 ) -> None:
     """What the dose costs: the loss above that of the network as it was trained."""
-    rows = seen[seen["quantity"] == "nats"]
+    rows = seen[(seen["quantity"] == "extra_nats") & seen["mode"].isin(MAIN)]
     for arm in arms:
         look = look_of(arm)
         for number, (_, run) in enumerate(rows[rows["arm"] == arm].groupby("seed")):
-            main = run[run["mode"].isin(MAIN)].sort_values("dose")
-            own = run[run["mode"] == "own"]["value"]
-            floor = own.iloc[0] if len(own) else main["value"].iloc[-1]
-            axes.plot(
-                main["dose"], main["value"] - floor, color=look.color, linestyle=look.linestyle,
-                linewidth=1.2, marker=".", label=look.label if number == 0 else None,
+            run = run.sort_values("dose")
+            curve(
+                axes, run["dose"], *(run[name] for name in BAND), color=look.color,
+                linestyle=look.linestyle, linewidth=1.2, marker=".",
+                label=look.label if number == 0 else None,
             )  # fmt: skip
         if f"{arm}_own_gate" in records:
             axes.plot(
@@ -175,17 +180,17 @@ def state_panel(axes: Axes, states: pd.DataFrame, arms: Sequence[str], data: str
     people = states[states["curve"] == "brain"]
     order = list(states[states["curve"] == arms[0]]["state"])
     place = people["state"].map(order.index)
-    value, low, high = (np.exp(people[name]) for name in ("value", "low", "high"))
+    value, low, high = (np.exp(people[name]) for name in BAND)
     axes.errorbar(
         place, value, yerr=[value - low, high - value], color=BLACK, marker="o", capsize=3,
         linewidth=1.2, label=f"{data}, mean of {people['n'].max()}",
     )  # fmt: skip
-    for curve_name in (*arms, "untrained"):
-        look = MODES["untrained"] if curve_name == "untrained" else look_of(curve_name)
-        own = states[states["curve"] == curve_name]
-        axes.plot(
-            own["state"].map(order.index), np.exp(own["value"]), color=look.color,
-            linestyle=look.linestyle, marker=".", linewidth=1.2, label=look.label,
+    for name in (*arms, "random", "untrained"):
+        look = CONTROLS.get(name) or look_of(name)
+        own = states[states["curve"] == name]
+        curve(
+            axes, own["state"].map(order.index), *(np.exp(own[end]) for end in BAND),
+            color=look.color, linestyle=look.linestyle, marker=".", linewidth=1.2, label=look.label,
         )  # fmt: skip
     gates = states[states["curve"] == arms[0]]["gate"]
     names = [f"{state}\ngate {gate:.2g}" for state, gate in zip(order, gates, strict=True)]
@@ -203,49 +208,34 @@ def state_panel(axes: Axes, states: pd.DataFrame, arms: Sequence[str], data: str
     axes.legend(loc="upper left", ncols=2, columnspacing=1)
 
 
-def null_panel(
-    axes: Axes, chance: pd.DataFrame, records: dict[str, Statistic], arms: Sequence[str]
-) -> None:
-    """Similarity of people's states and networks' gates, beside states permuted in each person."""
-    first = arms[0]
-    own = chance[(chance["curve"] == first) & chance["permuted"]]["value"]
-    axes.hist(
-        own, bins=40, range=(-1, 1), weights=np.full(len(own), 1 / len(own)), color=GREY, alpha=0.5
-    )
-    top = axes.get_ylim()[1]
-    rows = [(first, "similarity", look_of(first))]
-    rows += [(arm, f"similarity_{arm}", look_of(arm)) for arm in arms[1:]]
-    rows.append(("untrained", "similarity_untrained", MODES["untrained"]))
-    rows.append(("depth", "similarity_depth", Look("a straight line", BLACK, ":")))
-    for number, (_, name, look) in enumerate(rows):
-        record = records[name]
-        height = top * (1.15 + 0.17 * number)
-        assert record.interval is not None
-        value, low, high = record.interval
-        axes.errorbar(
-            value, height, xerr=[[value - low], [high - value]], color=look.color, marker="o",
-            markersize=4, capsize=3, linestyle="none",
+def similarity_panel(axes: Axes, records: dict[str, Statistic], arms: Sequence[str]) -> None:
+    """Similarity of people's states and each curve; grey, the same with the states permuted."""
+    looks = {arm: look_of(arm) for arm in arms} | CONTROLS
+    for place, (name, look) in enumerate(looks.items()):
+        own = "similarity" if name == arms[0] else f"similarity_{name}"
+        chance, found = records[f"{own}_permuted"].interval, records[own].interval
+        assert chance is not None
+        assert found is not None
+        axes.fill_between(
+            [chance.low, chance.high], -place - 0.35, -place + 0.35, color=GREY, alpha=0.3,
+            linewidth=0,
         )  # fmt: skip
-        left = value > 0
-        axes.annotate(
-            look.label, (low if left else high, height), xytext=(-6 if left else 6, 0),
-            textcoords="offset points", ha="right" if left else "left", va="center", fontsize=7,
+        value, low, high = found
+        axes.errorbar(
+            value, -place, xerr=[[value - low], [high - value]], color=look.color, marker="o",
+            markersize=4, capsize=3,
         )  # fmt: skip
     axes.axvline(0, color=BLACK, linewidth=0.8, zorder=0)
-    axes.set(
-        title="similarity, and by chance (grey)",
-        ylabel="share of permutations",
-        xlim=(-1.05, 1.05),
-        ylim=(0, top * (1.15 + 0.17 * len(rows))),
-    )
+    places = [-place for place in range(len(looks))]
+    axes.set_yticks(places, [look.label for look in looks.values()], fontsize=7)
+    axes.set(title="similarity, and by chance (grey)", xlim=(-1.05, 1.05))
     axes.set_xlabel("correlation over states, mean over people", loc="left")
-    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= top])
 
 
 def _line(axes: Axes, rows: pd.DataFrame, look: Look, label: str | None) -> None:
     rows = rows.sort_values("dose")
     curve(
-        axes, rows["dose"], *(np.exp(rows[name]) for name in ("value", "low", "high")),
+        axes, rows["dose"], *(np.exp(rows[name]) for name in BAND),
         color=look.color, linestyle=look.linestyle, linewidth=1.2, marker=".", label=label,
     )  # fmt: skip
 

@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from tgn.constraints.tables import FINAL
 from tgn.plots.constraint_parts import (
     GAIN,
     OURS,
     OWN,
     PUBLISHED,
+    PUBLISHED_A,
     Rows,
     Seen,
+    by_category,
     curves,
     ends_of,
     key,
@@ -66,8 +69,12 @@ def crowding(axes: Axes, seen: Seen) -> Rows:
     """Gains over head density, with true widths of heads."""
     old, own, runs = published_gains(seen), measured(seen), measured(seen, controlled=True)
     drawn = [
-        points(axes, rows["rho"], rows, look, quantity="gain_final")
-        for rows, look in ((old, PUBLISHED), (runs, OWN), (own, OURS))
+        points(axes, rows["rho"], rows, look, quantity=quantity)
+        for rows, look, quantity in (
+            (old, PUBLISHED_A, "gain_published_a"),
+            (runs, OWN, "gain_final"),
+            (own, OURS, "gain_final"),
+        )
     ]
     series(axes, runs, "rho", lambda part: part["rho"])
     for _, row in of(seen, "printed", "critical_density").iterrows():
@@ -100,6 +107,12 @@ def twins(axes: Axes, seen: Seen) -> Rows:
     pairs = [pair for pair in seen.twins if set(pair) <= set(rows.index)]
     before, after = (rows.loc[[pair[side] for pair in pairs]] for side in (0, 1))
     drawn.append(points(axes, before["value"], after, OURS, quantity="gain_tuned"))
+    chats = [by_category(seen, tuned, FINAL, ["chat"]) for _, tuned in pairs]
+    if chats:
+        chat, look = pd.concat(chats, ignore_index=True), Look("ours, in the chat template", SKY)
+        drawn.append(
+            points(axes, before["value"], chat, look, quantity="gain_tuned_chat", marker="D")
+        )
     for first, then in zip(before.itertuples(), after.itertuples(), strict=True):
         axes.plot([first.low, first.high], [then.value] * 2, color=BLUE, linewidth=1)
         shown.append((then.model, first.value, then.value, BLUE))
@@ -110,7 +123,7 @@ def twins(axes: Axes, seen: Seen) -> Rows:
         )  # fmt: skip
     low, high = range_of(
         [*base["value"], *tuned["value"], *before["low"], *after["low"], *before["high"],
-         *after["high"], 0.9],
+         *after["high"], *(gain for chat in chats for gain in chat["value"]), 0.9],
         room=1.3,
     )  # fmt: skip
     axes.plot([low, high], [low, high], color=BLACK, linewidth=0.8, label="unchanged")
@@ -124,6 +137,7 @@ def twins(axes: Axes, seen: Seen) -> Rows:
     key(
         axes,
         said(seen, "twin_largest_change", "largest change of ln gain"),
+        said(seen, "twin_largest_change_chat", "in the chat template") if pairs else "",
         said(seen, "twin_sign_kept_by_dampers", "ln gain of tuned dampers, on their side"),
     )
     return drawn
@@ -138,7 +152,8 @@ def last_mlp(axes: Axes, seen: Seen) -> Rows:
         columns = ["value", "low", "high"]
         return rows.assign(**pd.DataFrame(ends, rows.index, columns).astype(float))
 
-    drawn = over_size(axes, seen, of(seen, "scaling", "gain_mlp"), component, "gain_mlp")
+    look = Look("published, Pythia", GREY)
+    drawn = over_size(axes, seen, ("scaling", "gain_mlp"), look, component, "gain_mlp")
     old = drawn[0]
     law = of(seen, "scaling", "exponent", "pythia").iloc[0]
     middle = np.exp(np.log(old[["against", "value"]]).mean())
@@ -210,7 +225,7 @@ def norms(axes: Axes, seen: Seen) -> Rows:
         spread = rows.groupby("layer")["value"].agg(value="mean", low="min", high="max")
         x = spread.index / max(spread.index, default=1)
         curve(axes, x, spread["value"], spread["low"], spread["high"], color=look.color,
-              label=look.label)  # fmt: skip
+              linestyle=look.linestyle, label=look.label)  # fmt: skip
         drawn.append(numbers(x, spread, model=seen.shown, quantity=quantity, source="ours"))
     axes.set(
         title=f"value and output matrices, {name_of(seen, seen.shown)}", ylabel="spectral norm",

@@ -14,6 +14,8 @@ from tgn.plots.constraint_parts import (
     OURS,
     OWN,
     PUBLISHED,
+    PUBLISHED_A,
+    PUBLISHED_B,
     Array,
     Rows,
     Seen,
@@ -33,6 +35,7 @@ from tgn.plots.constraint_parts import (
     printed,
     profile,
     published_gains,
+    published_last_gains,
     range_of,
     said,
     stretched,
@@ -70,8 +73,12 @@ def kleiber(axes: Axes, seen: Seen) -> Rows:
     """Figure 1: gains over depth, beside the law 10^(1/L), of last blocks and of every block."""
     old, own, runs = published_gains(seen), measured(seen), measured(seen, controlled=True)
     drawn = [
-        points(axes, rows["layers"], rows, look, quantity="gain_final")
-        for rows, look in ((old, PUBLISHED), (runs, OWN), (own, OURS))
+        points(axes, rows["layers"], rows, look, quantity=quantity)
+        for rows, look, quantity in (
+            (old, PUBLISHED_A, "gain_published_a"),
+            (runs, OWN, "gain_final"),
+            (own, OURS, "gain_final"),
+        )
     ]
     depth = np.geomspace(*range_of([*old["layers"], *own["layers"], *runs["layers"]]), 100)
     axes.plot(depth, 10 ** (1 / depth), color=LAW.color, label=f"{LAW.label}, the law")
@@ -83,13 +90,14 @@ def kleiber(axes: Axes, seen: Seen) -> Rows:
             )  # fmt: skip
     top = axes.get_ylim()[1]
     for rows, look in ((runs, OWN), (own, OURS)):
-        for model, layers in zip(rows["model"], rows["layers"], strict=True):
-            each = np.median(curves(seen.gains, model, FINAL), axis=0)
-            for values, marker in ((each[each <= top], "_"), (each[each > top], "^")):
-                axes.plot(
-                    np.full(len(values), layers), np.minimum(values, top), color=look.color,
-                    marker=marker, markersize=4, linestyle="none", alpha=0.6, zorder=1,
-                )  # fmt: skip
+        each = [np.median(curves(seen.gains, model, FINAL), axis=0) for model in rows["model"]]
+        place = np.repeat(rows["layers"].to_numpy(float), [len(values) for values in each])
+        gain = np.concatenate([*each, []])
+        for chosen, marker in ((gain <= top, "_"), (gain > top, "^")):
+            axes.plot(
+                place[chosen], np.minimum(gain[chosen], top), color=look.color, marker=marker,
+                markersize=4, linestyle="none", alpha=0.6, zorder=1,
+            )  # fmt: skip
     axes.plot([], [], color=BLACK, marker="_", linestyle="none", label="every block")
     axes.axhline(1, color=BLACK, linewidth=0.8)
     axes.set(title="Kleiber's law: gain over depth", xlabel="blocks $L$", ylabel=GAIN)
@@ -111,15 +119,19 @@ def kleiber(axes: Axes, seen: Seen) -> Rows:
 
 def heritage(axes: Axes, seen: Seen) -> Rows:
     """Figure 2: gains by the lab that trained the model."""
-    old, own = published_gains(seen), measured(seen)
-    labs = [lab for lab in LABS if lab in {*old["lab"], *own["lab"]}]
+    old, last, own = published_gains(seen), published_last_gains(seen), measured(seen)
+    labs = [lab for lab in LABS if lab in {*old["lab"], *last["lab"], *own["lab"]}]
     labs += sorted({*own["lab"]} - set(labs))
     place = {lab: -i for i, lab in enumerate(labs)}
     drawn = []
-    for rows, look, centre in ((old, PUBLISHED, 0.15), (own, OURS, -0.2)):
+    for rows, look, centre, marker, quantity in (
+        (old, PUBLISHED_A, 0.25, "o", "gain_published_a"),
+        (last, PUBLISHED_B, 0.05, "s", "gain_published_b"),
+        (own, OURS, -0.2, "o", "gain_final"),
+    ):
         rank = rows.groupby("lab")["value"].rank(pct=True, method="first")
-        y = rows["lab"].map(place).astype(float) + centre + 0.3 * (rank - 0.5)
-        drawn.append(points(axes, y, rows, look, quantity="gain_final", along="y"))
+        y = rows["lab"].map(place).astype(float) + centre + 0.25 * (rank - 0.5)
+        drawn.append(points(axes, y, rows, look, quantity=quantity, along="y", marker=marker))
     means = {lab: found for lab in labs if (found := number(seen, f"log_gain_lab_{slug(lab)}"))}
     for lab, found in means.items():
         value, low, high = np.exp(ends_of(found))
@@ -150,8 +162,7 @@ def spectral(axes: Axes, seen: Seen) -> Rows:
     old = of(seen, "spectra", "spectral_ratio")
     gain = published_gains(seen).set_index("model").reindex(old["model"]).reset_index()
     known = old.assign(**{end: gain[end] for end in ("value", "low", "high")})
-    what = "gain_over_spectral_ratio"
-    drawn = [points(axes, old["value"], known, PUBLISHED, quantity=what)]
+    drawn = [points(axes, old["value"], known, PUBLISHED_A, quantity="gain_published_a")]
     lacking = old[known["value"].isna()]
     axes.plot(
         lacking["value"], np.full(len(lacking), 0.02), marker="|", markersize=9, color=GREY,
@@ -160,7 +171,7 @@ def spectral(axes: Axes, seen: Seen) -> Rows:
     )  # fmt: skip
     for rows, look in ((measured(seen, controlled=True), OWN), (measured(seen), OURS)):
         ratio = np.exp(rows["log_spectral_ratio_of_means"])
-        drawn.append(points(axes, ratio, rows, look, quantity=what))
+        drawn.append(points(axes, ratio, rows, look, quantity="gain_final"))
     axes.axhline(1, color=BLACK, linewidth=0.8)
     axes.set(
         title="spectral signature", ylabel=GAIN,
@@ -187,9 +198,7 @@ def layer_dynamics(axes: Axes, seen: Seen) -> Rows:
         drawn += profile(axes, seen.gains, seen.shown, quantity, look)
     old = published_gains(seen)
     place = (old["layers"] - 1) / old["layers"]
-    drawn.append(
-        points(axes, place, old, Look("published (G-a)", GREY), quantity="gain_published_a")
-    )
+    drawn.append(points(axes, place, old, PUBLISHED_A, quantity="gain_published_a"))
     if blocks := curves(seen.gains, seen.shown, FINAL).shape[1]:
         axes.axhline(
             10 ** (1 / blocks), color=BLACK, linestyle=":", linewidth=1,
@@ -246,8 +255,8 @@ def turning_layer(axes: Axes, seen: Seen) -> Rows:
 
 def pythia_scaling(axes: Axes, seen: Seen) -> Rows:
     """Figure A3: gains over size of one published family, and of the controlled family."""
-    published = of(seen, "sweep", "gain_published_a")
-    drawn = over_size(axes, seen, published, lambda rows: rows, "gain_final")
+    published = ("sweep", "gain_published_a")
+    drawn = over_size(axes, seen, published, PUBLISHED_A, lambda rows: rows, "gain_final")
     axes.axhline(1, color=BLACK, linewidth=0.8)
     axes.set(title="size: Pythia, and the controlled family", ylabel=GAIN)
     log_axes(axes, "xy")

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 
@@ -30,6 +31,8 @@ Rows = list[pd.DataFrame]
 
 CONTROLLED = "controlled"  # the family of this project's own runs
 PUBLISHED = Look("published", GREY)
+PUBLISHED_A = Look("published (G-a: block $L - 1$)", GREY)
+PUBLISHED_B = Look("published (G-b: last block)", GREY)
 OURS = Look("measured here", BLUE)
 OWN = Look("controlled family, a run each", ORANGE)
 GAIN = r"gain of the last block, $|x_L| / |x_{L-1}|$"
@@ -120,6 +123,14 @@ def published_gains(seen: Seen) -> pd.DataFrame:
         parts.append(rows.assign(table=table, lab=labs).reset_index())
     parts[0]["lab"] = SWEEP[0]
     return pd.concat(parts, ignore_index=True).drop_duplicates("model")
+
+
+def published_last_gains(seen: Seen) -> pd.DataFrame:
+    """Published gains of last blocks (G-b), of the benchmark, with the lab of each model."""
+    labs = seen.published[seen.published["table"] == "benchmark"]
+    labs = labs[labs["quantity"] == "lab"].set_index("model")["value"]
+    rows = of(seen, "benchmark", "gain_published_b")
+    return rows.assign(lab=rows["model"].map(labs))
 
 
 def measured(seen: Seen, controlled: bool = False) -> pd.DataFrame:
@@ -222,8 +233,9 @@ def said(seen: Seen, id: str, words: str, model: str | None = None) -> str:
 
 
 def name_of(seen: Seen, model: str) -> str:
-    """What readers know a model by."""
-    return seen.labels.get(model, model)
+    """What readers know a model by: of those that are in no configuration, as published."""
+    rows = seen.published[seen.published["quantity"] == "name"]
+    return seen.labels.get(model) or rows.set_index("model")["value"].get(model, model)
 
 
 def blocks_of(layers: pd.Series, width: pd.Series) -> pd.Series:
@@ -349,7 +361,8 @@ def series(
 def over_size(
     axes: Axes,
     seen: Seen,
-    published: pd.DataFrame,
+    published: tuple[str, str],
+    look: Look,
     value: Callable[[pd.DataFrame], pd.DataFrame],
     quantity: str,
 ) -> Rows:
@@ -357,13 +370,17 @@ def over_size(
 
     Parameters
     ----------
+    published, look
+        Table and quantity of the published values, and how they are drawn.
     value
         Of rows of :func:`measured`: the same with columns value, low and high.
+    quantity
+        What ``value`` gives.
     """
     shapes = published_gains(seen)[["model", "layers", "heads", "head_dim"]]
-    old = published.merge(shapes, on="model")
+    old = of(seen, *published).merge(shapes, on="model")
     size = blocks_of(old["layers"], old["heads"] * old["head_dim"])
-    drawn = [points(axes, size, old, Look("published, Pythia", GREY), quantity=quantity)]
+    drawn = [points(axes, size, old, look, quantity=published[1])]
     own, runs = value(measured(seen)), value(measured(seen, controlled=True))
     for rows, look in ((runs, OWN), (own, OURS)):
         size = blocks_of(rows["layers"], rows["width"])
@@ -383,10 +400,12 @@ def over_size(
 def key(axes: Axes, *lines: str, ncols: int = 2) -> None:
     """Legend and numbers below a panel, where they hide nothing."""
     wrapped = [part for line in lines for part in textwrap.wrap(line, 68)]
+    # inches below the axes, however tall they are: a share of them the layout cannot foresee
+    below = ScaledTranslation(0, -0.45 if axes.get_xlabel() else -0.75, axes.figure.dpi_scale_trans)
     axes.legend(
-        loc="upper left", bbox_to_anchor=(-0.12, -0.15 if axes.get_xlabel() else -0.3), ncols=ncols,
-        title="\n".join(wrapped) or None, title_fontsize=7, alignment="left", fontsize=7,
-        columnspacing=1.0, handlelength=1.6,
+        loc="upper left", bbox_to_anchor=(-0.12, 0), bbox_transform=axes.transAxes + below,
+        ncols=ncols, title="\n".join(wrapped) or None, title_fontsize=7, alignment="left",
+        fontsize=7, columnspacing=1.0, handlelength=1.6,
     )  # fmt: skip
 
 

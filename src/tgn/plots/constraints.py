@@ -131,7 +131,10 @@ def compose(
     columns = min(len(panels), 3 if len(panels) > 4 else 2)
     lines = -(-len(panels) // columns)
     page, grid = plt.subplots(
-        lines, columns, figsize=(5.3 * columns if columns > 1 else 7, 5.2 * lines), squeeze=False
+        lines,
+        columns,
+        figsize=(5.3 * columns, 5.2 * lines) if columns > 1 else (7, 6.2),
+        squeeze=False,
     )
     tables = []
     for count, (panel, axes) in enumerate(zip(panels, grid.ravel(), strict=False)):
@@ -170,7 +173,9 @@ def not_measured(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _joined(paths: Sequence[str]) -> pd.DataFrame:
-    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    """Tables of all groups, with the names that panels ask for as codes, which compare fast."""
+    table = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    return table.astype({name: "category" for name in ("model", "quantity") if name in table})
 
 
 def _listed(path: str | Path) -> list[dict[str, Any]]:

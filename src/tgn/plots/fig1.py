@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tgn.plots.style import (
     BLACK,
@@ -26,13 +27,22 @@ from tgn.plots.style import (
     SKY,
     Look,
     curve,
-    legend_below,
+    odds,
     panel_letter,
     save,
 )
-from tgn.statistics import read_statistics
+from tgn.statistics import Statistic, read_statistics
 
 COLD_TO_HOT = (BLUE, BLACK, RED)  # of three temperatures
+WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # behind words on a panel
+FIVE = (BLUE, SKY, BLACK, ORANGE, RED)  # cold to hot
+CLAIMED = 1e-8  # how near to the softmax an optimiser is claimed to come
+GATES = {
+    "shut": Look("always shut", ORANGE),
+    "open": Look("always open", SKY),
+    "rule": Look("by the rule", BLUE),
+    "soft": Look("best mixture, as networks do", GREEN),
+}
 RANKS = {
     "effective_rank_sigma": Look("entropy of singular values", BLUE),
     "centred": Look("... mean row removed", SKY),
@@ -48,6 +58,18 @@ WALKS = {
     "row_softmax": Look("... not corrected", SKY),
     "uniform": Look("and uniform jumps", ORANGE),
 }
+# How the odds call them, and what the statistics of their laws are called.
+LAWS = {
+    "local": ("local", "power_minus_exponential_local"),
+    "attention": ("attention", "exponential_minus_power_attention"),
+    "evaluations": ("... in energies", "exponential_minus_power_attention_per_evaluation"),
+    "row_softmax": ("... not corrected", "exponential_minus_power_row_softmax"),
+    "uniform": ("uniform", "exponential_minus_power_uniform"),
+}
+LANDSCAPES = {
+    "hypercube": ("Random energies on an n-cube", "spins n"),
+    "ring": ("Random walk on a ring", "size n (4 n² sites)"),
+}
 # Definition and quantity of the rank after the last block, and the arm it is drawn for.
 LAST_RANKS = (
     ("centred", "effective_rank", "intact", Look("centred", BLUE)),
@@ -57,11 +79,19 @@ LAST_RANKS = (
     ("centred", "effective_rank", "shuffled_tokens", NETWORKS["shuffled_tokens"]),
     ("centred", "effective_rank", "random_weights", NETWORKS["random_weights"]),
 )
+RIVALS = ("hump", "line", "constant")  # of the S-curve
 ARMS = ("intact", "shuffled_tokens", "random_weights")
+PANELS = (
+    "a1", "a2", "a3", "a4", "b1",
+    "b2", "c1", "c2", "c3", "c4",
+    "c5", "d1", "d2", "d3", "e1",
+    "e2", "", "", "", "e4",  # e3 has the three places between
+)  # fmt: skip
 DIMENSIONS = (
     ("intact", "states", Look("trained", BLUE)),
     ("intact", "gaussian", Look("null: Gaussian of equal covariance", BLUE, "--")),
     ("intact", "shuffled", Look("null: values shuffled", BLUE, ":")),
+    ("intact", "white", Look("null: white noise in all channels", BLACK, "-.")),
     ("random_weights", "states", NETWORKS["random_weights"]),
 )
 
@@ -103,6 +133,7 @@ def draw(
         "maps": maps,
     }
     common = {name: pd.read_parquet(path) for name, path in own.items()}
+    records = read_statistics(statistics)
     by_model = {name: pd.read_parquet(path) for name, path in measured.items()}
     pages = [
         page(
@@ -110,55 +141,56 @@ def draw(
                 **common,
                 **{name: table[table["model"] == model] for name, table in by_model.items()},
             },
+            {record.id: record for record in records},
             label,
         )
         for model, label in labels.items()
     ]
     # The random matrices and landscapes of a, b and d are themselves the subject.
-    simulated = any(
-        record.evidence == "simulated"
-        for record in read_statistics(statistics)
-        if record.model in labels
-    )
+    simulated = any(record.evidence == "simulated" for record in records if record.model in labels)
     save(pages, pdf=pdf, png=png, scale=scale, simulated=simulated)
 
 
-def page(tables: Mapping[str, pd.DataFrame], label: str) -> Figure:
-    """All panels; c and e are those of one model."""
-    figure = plt.figure(figsize=(15.5, 13.4))
+def page(
+    tables: Mapping[str, pd.DataFrame], records: Mapping[str, Statistic], label: str
+) -> Figure:
+    """All panels; c and e are those of one model, ``records`` those of panel d."""
+    # Placed by hand: a layout engine would take longer than everything else.
+    figure = plt.figure(figsize=(17, 17), layout="none")
     figure.suptitle(
         f"Attention as a thermal system: argument (a), random matrices (b), {label} (c, e) and "
         "rugged landscapes (d); means with 95 % intervals",
         fontsize=11,
+        y=0.985,
     )
-    rows: Any = figure.subfigures(3, 1, height_ratios=[1, 1.15, 1.1])
-    top, top_keys = rows[0].subplots(2, 4, height_ratios=[1, 0.3], width_ratios=[1, 0.9, 1.1, 1])
-    middle, middle_keys = rows[1].subplots(2, 5, height_ratios=[1, 0.55])
-    left, maps, right = rows[2].subfigures(1, 3, width_ratios=[2.2, 1.45, 1.25])
-    (growth, information), left_keys = left.subplots(2, 2, height_ratios=[1, 0.42])
-    dimension, right_key = right.subplots(2, 1, height_ratios=[1, 0.42])
-    keys = [*top_keys, *middle_keys, *left_keys, right_key]
-    for axes in keys:
-        axes.axis("off")
-    landscape_panel(top[0], tables["landscape"])
-    kernel_panel(top[1], tables["checks"])
-    random_attention_panel(top[2], tables["curves"])
-    maxima_panel(top[3], tables["maxima"])
-    rank_panel(middle[0], tables["temperature"], tables["fits"])
-    perplexity_panel(middle[1], tables["temperature"])
-    correlation_panel(middle[2], tables["correlation"])
-    relaxation_panel(middle[3], tables["relaxation"], "hypercube")
-    relaxation_panel(middle[4], tables["relaxation"], "ring")
-    growth_panel(growth, tables["temperature"])
-    information_panel(information, tables["temperature"])
-    images = maps_panel(maps, tables["maps"])
-    dimension_panel(dimension, tables["dimension"])
-    panels = [*top, *middle, growth, information, dimension]
-    for axes, key in zip(panels, keys, strict=True):
-        legend_below(key, axes, ncols=2 if axes in (top[0], top[2]) else 1)
-    lettered = [*top, *middle, growth, information, images, dimension]
-    names = ["a1", "a2", "b1", "b2", "c1", "c2", "c3", "d1", "d2", "e1", "e2", "e3", "e4"]
-    for letter, axes in zip(names, lettered, strict=True):
+    grid = figure.add_gridspec(
+        4, 5, left=0.06, right=0.985, top=0.955, bottom=0.085, hspace=0.74, wspace=0.28
+    )
+    places = {name: grid[divmod(at, 5)] for at, name in enumerate(PANELS) if name}
+    panels = {name: figure.add_subplot(place) for name, place in places.items()}
+    landscape_panel(panels["a1"], tables["landscape"])
+    optimum_panel(panels["a2"], tables["checks"])
+    kernel_panel(panels["a3"], tables["checks"])
+    gate_panel(panels["a4"], tables["checks"])
+    random_attention_panel(panels["b1"], tables["curves"])
+    maxima_panel(panels["b2"], tables["maxima"])
+    rank_panel(panels["c1"], tables["temperature"], tables["fits"])
+    depth_panel(panels["c2"], tables["temperature"])
+    perplexity_panel(panels["c3"], tables["temperature"])
+    correlation_panel(panels["c4"], tables["correlation"])
+    length_panel(panels["c5"], tables["temperature"], tables["correlation"])
+    relaxation_panel(panels["d1"], tables["relaxation"], records, "hypercube")
+    relaxation_panel(panels["d2"], tables["relaxation"], records, "ring")
+    mixing_panel(panels["d3"], tables["relaxation"])
+    growth_panel(panels["e1"], tables["temperature"])
+    information_panel(panels["e2"], tables["temperature"])
+    dimension_panel(panels["e4"], tables["dimension"])
+    for axes in panels.values():
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(-0.16, -0.17), fontsize=7, labelspacing=0.3
+        )  # fmt: skip
+    panels["e3"] = maps_panel(figure, grid[3, 1:4], tables["maps"])
+    for letter, axes in panels.items():
         panel_letter(axes, letter)
     return figure
 
@@ -179,16 +211,26 @@ def _usual(axes: Axes, words: str = "") -> None:
 
 def _plain_logs(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())  # ticks take most of the time
     if axes.get_yscale() == "log":
-        axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
-        axes.yaxis.set_minor_formatter(lambda tick, _: f"{tick:g}" if narrow(axes) else "")
+        _plain_ordinate(axes)
 
 
-def narrow(axes: Axes) -> bool:
-    """Whether a logarithmic ordinate spans less than a decade, so that few powers of ten lie in."""
-    low, high = axes.get_ylim()
-    return high < 10 * low
+def _plain_ordinate(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+    axes.yaxis.set_minor_formatter(lambda tick, _: minor_label(tick, *axes.get_ylim()))
+
+
+def minor_label(tick: float, low: float, high: float) -> str:
+    """What a minor tick says: nothing where two powers of ten lie within the limits.
+
+    >>> minor_label(20, 3, 200), minor_label(20, 3, 60), minor_label(40, 3, 60)
+    ('', '20', '')
+    """
+    low, high = np.log10(low), np.log10(high)
+    if np.floor(high) - np.ceil(low) >= 1:
+        return ""
+    return f"{tick:g}" if high - low < 0.7 or f"{tick:e}"[0] in "235" else ""
 
 
 # --- panel a
@@ -213,6 +255,46 @@ def landscape_panel(axes: Axes, landscape: pd.DataFrame) -> None:
     )
     axes.set_yticks([-1, 0, 1, 2])
     axes.grid(False)
+
+
+def optimum_panel(axes: Axes, checks: pd.DataFrame) -> None:
+    """How far the softmax is from what an optimiser finds that does not know it."""
+    apart = np.sort(checks["value"][checks["quantity"] == "optimum_difference"])
+    axes.step(
+        apart, np.arange(1, len(apart) + 1) / len(apart), color=BLUE, where="post",
+        label=f"{len(apart)} random problems, worst {apart[-1]:.1e}",
+    )  # fmt: skip
+    axes.axvline(CLAIMED, color=BLACK, linewidth=0.8, label=f"claimed: less than {CLAIMED:g}")
+    axes.set(
+        title="Softmax against a constrained optimiser",
+        xlabel="largest difference of a weight",
+        ylabel="share of problems below",
+        xscale="log",
+        ylim=(0, 1.03),
+    )
+    _plain_logs(axes)
+
+
+def gate_panel(axes: Axes, checks: pd.DataFrame) -> None:
+    """The loss of the gate's rule against the least of all gates, problem by problem."""
+    gates = checks[checks["quantity"].str.startswith("gate_")]
+    losses = gates.pivot(index="problem", columns="quantity", values="value")
+    least = losses["gate_loss_least"]
+    for name, look in GATES.items():
+        axes.plot(
+            least, losses[f"gate_loss_{name}"], ".", color=look.color, markersize=4,
+            label=look.label,
+        )  # fmt: skip
+    agree = losses["gate_rule_is_best"]
+    axes.axline(
+        (least.min(),) * 2, slope=1, color=GREY, linewidth=0.8, zorder=1,
+        label=f"least of all: the rule's in {agree.sum():.0f} of {len(agree)}",
+    )  # fmt: skip
+    axes.set(
+        title="Gate of a token: rule against enumeration",
+        xlabel="least loss of all open or shut gates",
+        ylabel="loss, with the price of the gate",
+    )
 
 
 def kernel_panel(axes: Axes, checks: pd.DataFrame) -> None:
@@ -249,10 +331,16 @@ def random_attention_panel(axes: Axes, curves: pd.DataFrame) -> None:
     own = curves[(curves["size"] == size) & (curves["dimension"] == dimension)]
     for definition, look in RANKS.items():
         _band(axes, own[own["definition"] == definition], "alpha", look)
+    published = curves[curves["definition"] == next(iter(RANKS))]
+    others = published[(published["size"] != size) & (published["dimension"] == dimension)]
+    sizes = ", ".join(f"{other:g}" for other in np.sort(others["size"].unique()))
+    for place, (_, rows) in enumerate(others.groupby("size")):
+        thin = Look("" if place else f"entropy of singular values, N {sizes}", BLUE)
+        _band(axes, rows, "alpha", thin, linewidth=0.7)
     _usual(axes, "usual scaling")
     axes.set(
         title=f"Random attention, N = {size}, d = {dimension}",
-        xlabel=r"inverse temperature ($1/\sqrt{d}$); hot left, cold right",
+        xlabel="inverse temperature (1/√d); hot left, cold right",
         ylabel="rank (directions)",
         xscale="log",
         yscale="log",
@@ -265,6 +353,7 @@ def maxima_panel(axes: Axes, maxima: pd.DataFrame) -> None:
     """Where each definition is highest, by size and dimension."""
     cases = maxima[["size", "dimension"]].drop_duplicates().sort_values(["dimension", "size"])
     looks = {**RANKS, "half_row_entropy": FROZEN}
+    axes.plot([], [], "D", color=BLACK, markersize=3.5, label=FROZEN.label)
     for row, (size, dimension) in enumerate(cases.itertuples(index=False)):
         case = maxima[(maxima["size"] == size) & (maxima["dimension"] == dimension)]
         for shift, (definition, look) in enumerate(looks.items()):
@@ -281,7 +370,6 @@ def maxima_panel(axes: Axes, maxima: pd.DataFrame) -> None:
             [freezing] * 2, [row - 0.42, row + 0.42], color=BLACK, linewidth=1, linestyle=":",
             label="... in the random-energy model, many tokens" if row == 0 else None,
         )  # fmt: skip
-    axes.plot([], [], "D", color=BLACK, markersize=3.5, label=FROZEN.label)
     axes.plot([], [], "o", color=GREY, markersize=3.5, label="highest rank (colours as b1)")
     axes.plot(
         [], [], "o", color=GREY, markerfacecolor="white", markersize=3.5,
@@ -292,7 +380,7 @@ def maxima_panel(axes: Axes, maxima: pd.DataFrame) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set(
         title="Where the rank is highest",
-        xlabel=r"inverse temperature ($1/\sqrt{d}$)",
+        xlabel="inverse temperature (1/√d)",
         xscale="log",
         xlim=np.exp([maxima["value"].min() - 0.2, maxima["value"].max() + 0.3]),
     )
@@ -338,12 +426,57 @@ def rank_panel(axes: Axes, temperature: pd.DataFrame, fits: pd.DataFrame) -> Non
             linestyle="--", label="logistic fit to centred",
         )  # fmt: skip
     axes.set_yscale("log")
+    axes.set_ylim(bottom=axes.get_ylim()[0] / 5)  # room for the odds
+    words = [f"AICc odds of a logistic over {', '.join(RIVALS)}:", *_odds_of_step(fits)]
+    axes.text(
+        0.02, 0.02, "\n".join(words), transform=axes.transAxes, va="bottom", fontsize=6.5,
+        bbox=WHITE,
+    )  # fmt: skip
     _over_temperature(axes, "Rank after the last block", "rank (directions)")
+
+
+def _odds_of_step(fits: pd.DataFrame) -> list[str]:
+    """Of every definition that is drawn, the evidence for the S-curve against each rival."""
+    lines = []
+    for definition, quantity, arm, look in LAST_RANKS:
+        own = fits[
+            (fits["definition"] == definition)
+            & (fits["quantity"] == quantity)
+            & (fits["arm"] == arm)
+        ]
+        if arm != "intact" or own.empty:
+            continue
+        aicc = own.set_index("shape")["aicc"]
+        ratios = [odds((aicc[rival] - aicc["logistic"]) / 2) for rival in RIVALS]
+        lines.append(f"{look.label}: {', '.join(ratios)}")
+    return lines
 
 
 def logistic(x: Any, row: Any) -> Any:
     """The S-curve of a row of fits."""
     return row.offset + row.amplitude / (1 + np.exp(-(x - row.centre) / row.width))
+
+
+def depth_panel(axes: Axes, temperature: pd.DataFrame) -> None:
+    """Rank after every measured block, at five temperatures."""
+    rows = temperature[
+        (temperature["arm"] == "intact")
+        & (temperature["definition"] == "centred")
+        & (temperature["quantity"] == "effective_rank")
+    ]
+    steps = np.sort(rows["temperature"].unique())
+    chosen = steps[np.linspace(0, len(steps) - 1, len(FIVE)).round().astype(int)]
+    for at, color in zip(chosen, FIVE, strict=True):
+        look = Look(f"temperature {at:.2g}", color)
+        _band(axes, rows[rows["temperature"] == at], "layer", look)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(
+        title="Centred rank by depth",
+        xlabel="after block (0: input)",
+        ylabel="rank (directions)",
+        yscale="log",
+    )
+    _plain_ordinate(axes)
 
 
 def perplexity_panel(axes: Axes, temperature: pd.DataFrame) -> None:
@@ -375,6 +508,25 @@ def correlation_panel(axes: Axes, correlation: pd.DataFrame) -> None:
     _plain_logs(axes)
 
 
+def length_panel(axes: Axes, temperature: pd.DataFrame, correlation: pd.DataFrame) -> None:
+    """Correlation length where there is a decay; a gap where there is none."""
+    for arm in ARMS:
+        lengths = temperature[
+            (temperature["quantity"] == "correlation_length") & (temperature["arm"] == arm)
+        ].set_index("temperature")
+        if len(lengths):
+            measured = np.unique(correlation["temperature"][correlation["arm"] == arm])
+            rows = lengths.reindex(measured).rename_axis("temperature").reset_index()
+            _band(axes, rows, "temperature", NETWORKS[arm], marker=".")
+    farthest = correlation["distance"].max()
+    axes.axhline(
+        farthest, color=BLACK, linewidth=0.8, linestyle=":",
+        label=f"longest distance that was measured, {farthest:g}",
+    )  # fmt: skip
+    axes.set_yscale("log")
+    _over_temperature(axes, "Correlation length", "length of the decay (tokens)")
+
+
 def three(temperatures: Sequence[float]) -> list[float]:
     """Lowest, the one nearest 1 and highest temperature."""
     ordered = sorted(temperatures)
@@ -385,25 +537,74 @@ def three(temperatures: Sequence[float]) -> list[float]:
 # --- panel d
 
 
-def relaxation_panel(axes: Axes, relaxation: pd.DataFrame, landscape: str) -> None:
-    """Relaxation times in steps; of jumps by attention also in energies evaluated."""
+def relaxation_panel(
+    axes: Axes, relaxation: pd.DataFrame, records: Mapping[str, Statistic], landscape: str
+) -> None:
+    """Relaxation times in steps, of jumps by attention also in energies, and the laws of each."""
     own = relaxation[relaxation["landscape"] == landscape]
     for arm, look in WALKS.items():
         rows = own[own["arm"] == arm]
-        _band(axes, rows[rows["cost"] == "steps"], "size", look)
+        _law(axes, rows[rows["cost"] == "steps"], look)
         if arm == "attention":  # the others' are the same, but for the uncorrected jumps'
-            dashed = Look("... in energies evaluated", look.color, "--")
-            _band(axes, rows[rows["cost"] == "evaluations"], "size", dashed)
+            paid = Look("... in energies evaluated", look.color)
+            _law(axes, rows[rows["cost"] == "evaluations"], paid, markerfacecolor="white")
     states = own.drop_duplicates("size").sort_values("size")
     axes.plot(
         states["size"], np.log10(states["states"]), color=GREY, linestyle=":",
         label="listing all states (energies)",
     )  # fmt: skip
-    words = {"hypercube": "Random energies on an n-cube", "ring": "Random walk on a ring"}
-    sizes = {"hypercube": "spins n", "ring": "size n (4 n² sites)"}
-    axes.set(
-        title=words[landscape], xlabel=sizes[landscape], ylabel="log10 relaxation time (steps)"
+    notes = ["lines: power law; dashes: exponential; AICc odds:"]
+    for words, name in LAWS.values():
+        notes.append(f"{words}: {favoured(records[f'fig1.aic_{name}_{landscape}'])}")
+    low, high = axes.get_ylim()
+    axes.set_ylim(top=high + 0.35 * (high - low))  # room for the odds
+    axes.text(
+        0.02, 0.99, "\n".join(notes), transform=axes.transAxes, va="top", fontsize=6.5, bbox=WHITE
     )
+    title, size = LANDSCAPES[landscape]
+    axes.set(title=title, xlabel=size, ylabel="log10 relaxation time (steps)")
+
+
+def _law(axes: Axes, rows: pd.DataFrame, look: Look, **marks: Any) -> None:
+    """Times with their intervals, and both laws through them."""
+    rows = rows.sort_values("size")
+    bars = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+    axes.errorbar(
+        rows["size"], rows["value"], yerr=bars, color=look.color, marker="o", markersize=3.5,
+        linestyle="none", label=look.label, **marks,
+    )  # fmt: skip
+    for law, style in (("power", "-"), ("exponential", "--")):
+        axes.plot(rows["size"], rows[law], color=look.color, linestyle=style, linewidth=0.8)
+
+
+def favoured(record: Statistic) -> str:
+    """The law that the evidence is for, with its odds; undecided if its interval holds both."""
+    exponential = (record.value > 0) == ("power_minus_exponential" in record.id)
+    law = f"{'exponential' if exponential else 'power law'} {odds(abs(record.value) / 2)}"
+    interval = record.interval
+    open_ = interval is not None and interval.low < 0 < interval.high
+    return f"undecided ({law})" if open_ else law
+
+
+def mixing_panel(axes: Axes, relaxation: pd.DataFrame) -> None:
+    """Whether the relaxation time stands for the mixing time, which small landscapes have."""
+    counted = relaxation[relaxation["cost"] == "mixing"]
+    counted = counted.assign(**10 ** counted[["value", "low", "high"]])
+    for landscape, style in zip(LANDSCAPES, ("-", "--"), strict=True):
+        for arm, look in WALKS.items():
+            rows = counted[(counted["landscape"] == landscape) & (counted["arm"] == arm)]
+            label = look.label if style == "-" else ""
+            _band(axes, rows, "states", Look(label, look.color, style), marker=".")
+    axes.plot([], [], color=GREY, label="on the n-cube")
+    axes.plot([], [], color=GREY, linestyle="--", label="on the ring")
+    axes.set(
+        title="Exact mixing time, small landscapes",
+        xlabel="states",
+        ylabel="mixing time / relaxation time",
+        xscale="log",
+    )
+    _plain_logs(axes)
+    axes.set_xticks(counted["states"][counted["landscape"] == "hypercube"].unique())
 
 
 # --- panel e
@@ -436,12 +637,13 @@ def information_panel(axes: Axes, temperature: pd.DataFrame) -> None:
     _over_temperature(axes, "Information", "information (nats)")
 
 
-def maps_panel(figure: Any, maps: pd.DataFrame) -> Axes:
+def maps_panel(figure: Figure, place: SubplotSpec, maps: pd.DataFrame) -> Axes:
     """One head at three temperatures; returns the first of its axes."""
     temperatures = np.sort(maps["temperature"].unique())
     layer, head = maps.iloc[0][["layer", "head"]]
-    cells = figure.subplots(2, (len(temperatures) + 2) // 2, sharex=True, sharey=True).ravel()
-    panels = cells[: len(temperatures)]
+    count = len(temperatures)
+    cells = place.subgridspec(1, count + 2, width_ratios=[*[1] * count, 0.05, 0.1])
+    panels = [figure.add_subplot(cells[at]) for at in range(count)]
     for axes, temperature in zip(panels, temperatures, strict=True):
         image = maps[maps["temperature"] == temperature].pivot(
             index="query", columns="key", values="weight"
@@ -449,9 +651,7 @@ def maps_panel(figure: Any, maps: pd.DataFrame) -> Axes:
         mesh = axes.imshow(image.to_numpy(), norm=PowerNorm(0.4, 0, 1), cmap="viridis")
         axes.set(title=f"temperature {temperature:.2g}", xlabel="key", ylabel="query")
         axes.grid(False)
-    for axes in cells[len(temperatures) :]:
-        axes.axis("off")
-    bar = cells[len(temperatures)].inset_axes((0, 0.05, 0.08, 0.9))
+    bar = figure.add_subplot(cells[count])
     figure.colorbar(mesh, cax=bar, label=f"attention weight (block {layer:g}, head {head:g})")
     return panels[0]
 
@@ -471,5 +671,4 @@ def dimension_panel(axes: Axes, dimension: pd.DataFrame) -> None:
         ylabel="dimension",
         yscale="log",
     )
-    axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
-    axes.yaxis.set_minor_formatter(lambda tick, _: f"{tick:g}" if narrow(axes) else "")
+    _plain_ordinate(axes)

@@ -251,7 +251,9 @@ def lag_panel(figure: SubFigure, table: pd.DataFrame, courses: pd.DataFrame) -> 
         axes.set(ylabel=label)
     upper.tick_params(labelbottom=False)
     upper.set(title=f"rank and synchrony in silico, {int(table['n'].max())} connectomes")
-    upper.legend(loc="best")
+    low, high = upper.get_ylim()
+    upper.set_ylim(low, high + 0.45 * (high - low))
+    upper.legend(loc="upper left")
     lower.set(xlabel="time (s)")
     axes = figure.add_subplot(grid[:, 1])
     rows = table[table["measure"] == "kuramoto"]

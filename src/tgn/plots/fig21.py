@@ -52,7 +52,6 @@ def draw(
     gates: str | Path,
     timing: str | Path,
     statistics: str | Path,
-    timings: str | Path,
     pdf: str | Path,
     png: str | Path,
     swept: str,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.markers import CARETDOWN
 from matplotlib.ticker import EngFormatter, SymmetricalLogLocator
 
 from tgn.plots.style import (
@@ -77,6 +78,7 @@ def draw(
         for path in (convergence, recall, occupancy, recall_training)
     )
     unigram = numbers["fig22.unigram_loss"]
+    guess = (unigram, numbers["fig22.unigram_entropy"])
     figure = plt.figure(figsize=(15, 7.8))
     figure.suptitle(
         f"Attention, Mamba and TGN: convergence of {unigram.model}, at equal parameters (a to c), "
@@ -84,8 +86,11 @@ def draw(
         fontsize=11,
     )
     panels: Any = figure.subplots(2, 4)
-    loss_panel(panels[0, 0], losses, unigram, "tokens", "training tokens")
-    loss_panel(panels[0, 1], losses, unigram, "seconds", f"training time ({clock})", legend=False)
+    loss_panel(panels[0, 0], losses, *guess, along="tokens", label="training tokens")
+    loss_panel(
+        panels[0, 1], losses, *guess, along="seconds", label=f"training time ({clock})",
+        legend=False,
+    )  # fmt: skip
     difference_panel(panels[0, 2], numbers)
     training_panel(panels[0, 3], training)
     accuracy_panel(panels[1, 0], answers, along=LENGTH, legend=False)
@@ -115,25 +120,34 @@ def loss_panel(
     axes: Axes,
     losses: pd.DataFrame,
     unigram: Statistic,
+    entropy: Statistic,
+    *,
     along: str,
     label: str,
     legend: bool = True,
 ) -> None:
-    """Validation loss against tokens or time, mean over seeds, from the least to the greatest."""
+    """Validation loss against tokens or time, mean over seeds, from the least to the greatest.
+
+    Beside it, what the frequencies of tokens alone reach, ``unigram`` on the same windows and
+    ``entropy`` on the text they are of.
+    """
     for look, rows in _by_arm(losses):
         curve(
             axes, rows[along], rows["validation"], rows["low"], rows["high"],
             color=look.color, linestyle=look.linestyle, linewidth=1.3, label=look.label,
         )  # fmt: skip
-    axes.axhline(unigram.value, color=BLACK, linestyle=":", linewidth=1)
-    axes.annotate(
-        "token frequencies alone", (1, unigram.value), xycoords=("axes fraction", "data"),
-        ha="right", va="bottom", fontsize=7,
+    axes.axhline(
+        unigram.value, color=BLACK, linestyle=":", linewidth=1,
+        label=f"cross-entropy of frequencies: {unigram.value:.2f}",
+    )  # fmt: skip
+    axes.axhline(
+        entropy.value, color=GREY, linestyle="-.", linewidth=0.8,
+        label=f"entropy of frequencies: {entropy.value:.2f}",
     )  # fmt: skip
     axes.set(title=f"validation loss against {along}", xlabel=label, ylabel="nats per token")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if legend:
-        axes.legend(loc="upper right")
+        axes.legend(loc="upper right", fontsize=7, labelspacing=0.3, handlelength=1.6)
 
 
 def difference_panel(axes: Axes, numbers: dict[str, Statistic]) -> None:
@@ -141,6 +155,7 @@ def difference_panel(axes: Axes, numbers: dict[str, Statistic]) -> None:
     ids = {arm: f"fig22.{arm}_minus_{REFERENCE}" for arm in ARMS}
     differences(axes, [(numbers[id], ARMS[arm]) for arm, id in ids.items() if id in numbers])
     axes.set_xscale("symlog", linthresh=0.1, linscale=2)  # small ones seen beside large ones
+    axes.margins(x=0.12)  # room for numbers, and for intervals at the ends
     axes.xaxis.set_major_locator(SymmetricalLogLocator(linthresh=0.1, base=10, subs=(1,)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(title="test loss less the Transformer's", xlabel="nats per token (below 0: better)")
@@ -226,21 +241,30 @@ def state_panel(axes: Axes, answers: pd.DataFrame) -> None:
 
 
 def gate_panel(axes: Axes, gates: pd.DataFrame) -> None:
-    """Mean gate at queries and elsewhere, by arm and layer, where most is asked."""
+    """Mean gate at queries and elsewhere, by arm and layer, where most is asked.
+
+    Symbols of the first layer are filled. An arrowhead ends what goes on below the axis.
+    """
     length = _widest(gates, PAIRS, LENGTH)
     pairs = gates.loc[gates[LENGTH] == length, PAIRS].max()
     shown = gates[(gates[LENGTH] == length) & (gates[PAIRS] == pairs)]
     arms = sorted(set(shown["arm"]), key=_place)
     layers = shown["layer"].max() + 1
     for shift, (position, (color, marker)) in zip((-0.1, 0, 0.1), POSITIONS.items(), strict=True):
-        rows = shown[shown["position"] == position]
-        centre = rows["arm"].map(arms.index) + (rows["layer"] - (layers - 1) / 2) * 0.7 / layers
-        values = rows[["gate", "low", "high"]].clip(lower=FLOOR)
-        axes.errorbar(
-            centre + shift, values["gate"],
-            yerr=np.abs(values[["low", "high"]].to_numpy().T - values["gate"].to_numpy()),
-            color=color, marker=marker, markersize=4, capsize=2, linestyle="none", label=position,
-        )  # fmt: skip
+        for layer, rows in shown[shown["position"] == position].groupby("layer"):
+            place = rows["arm"].map(arms.index) + (layer - (layers - 1) / 2) * 0.7 / layers + shift
+            values = rows[["gate", "low", "high"]].clip(lower=FLOOR)
+            axes.errorbar(
+                place, values["gate"],
+                yerr=np.abs(values[["low", "high"]].to_numpy().T - values["gate"].to_numpy()),
+                color=color, marker=marker, markersize=4, capsize=2, linestyle="none",
+                markerfacecolor="white" if layer else color, label="_" if layer else position,
+            )  # fmt: skip
+            below = place[rows["low"] < FLOOR]
+            axes.plot(
+                below, [FLOOR] * len(below), color=color, marker=CARETDOWN, markersize=6,
+                linestyle="none",
+            )  # fmt: skip
     _mark_published(axes)
     names = [look_of(arm).label.removeprefix("TGN, ").replace(" ", "\n") for arm in arms]
     axes.set_xticks(range(len(arms)), names, fontsize=7)
@@ -250,8 +274,9 @@ def gate_panel(axes: Axes, gates: pd.DataFrame) -> None:
     )  # fmt: skip
     axes.set_yticks(10.0 ** np.arange(-4, 1))
     axes.legend(
-        ncols=3, loc="upper left", title=f"for each: layers 1 to {layers}", title_fontsize=7
-    )
+        ncols=3, loc="upper left", title_fontsize=6.5,
+        title="filled: layer 1; open: after it; arrowhead: goes on below",
+    )  # fmt: skip
 
 
 def _mark_published(axes: Axes) -> None:

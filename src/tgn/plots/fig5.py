@@ -20,6 +20,7 @@ from tgn.plots.style import (
     RED,
     SKY,
     YELLOW,
+    odds,
     panel_letter,
     save,
 )
@@ -162,8 +163,8 @@ def times_panel(axes: Axes, rows: pd.DataFrame, laws: pd.DataFrame) -> None:
             axes.plot(part["side"], part[law], color=colour, linestyle=style, linewidth=0.9)
         difference = float(part["aic_difference"].iloc[0])
         favoured = "power law" if difference > 0 else "exponential"
-        odds = _odds(abs(difference) / 2)
-        verdict = f"{favoured} {odds}" if abs(difference) > 2 else "undecided"
+        ratio = odds(abs(difference) / 2)
+        verdict = f"{favoured} {ratio}" if abs(difference) > 2 else "undecided"
         notes.append(f"{label.split(' (')[0]}: {verdict}")
     axes.text(
         0.02, 0.99, "\n".join(notes), transform=axes.transAxes, va="top", fontsize=7, zorder=5,
@@ -185,12 +186,6 @@ def _offsets(arms: set[str]) -> dict[str, float]:
     """Small shifts that keep the marks of arms at one size apart."""
     shown = [arm for arm in ARMS if arm in arms]
     return dict(zip(shown, np.linspace(-0.35, 0.35, len(shown)), strict=True))
-
-
-def _odds(log_ratio: float) -> str:
-    """An evidence ratio in a few characters."""
-    exponent = log_ratio / np.log(10)
-    return f"{10**exponent:.2g} : 1" if exponent < 4 else f"1e{exponent:.0f} : 1"
 
 
 def gate_panel(axes: Axes, rows: pd.DataFrame) -> None:

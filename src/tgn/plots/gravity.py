@@ -43,8 +43,10 @@ ARMS = {
     "published_mass_in_value": Look("published, mass on values", ORANGE, "-."),
     "published_no_repulsion": Look("published, no repulsion", ORANGE, "--"),
     "published_no_radius": Look("published, no radius", ORANGE, ":"),
+    "published_interval_8": Look("published, rarer repulsion", ORANGE, "--"),
+    "published_soft_cutoff": Look("published, soft cutoff", ORANGE, ":"),
 }
-SHOWN = ("vanilla", "published", "gravity", "mass_in_value")  # in the panel of curves
+SHOWN = ("vanilla", "published", "gravity", "mass_in_value")  # in the key of the panel of curves
 PROBED = ("gravity", "mass_in_value", "published")
 BASE = "gravity"  # with which ablations are compared
 PAIRS = (
@@ -61,8 +63,9 @@ PAIRS = (
     ("published_mass_in_value", "published"),
     ("published_no_repulsion", "published"),
     ("published_no_radius", "published"),
+    ("published_interval_8", "published"),
+    ("published_soft_cutoff", "published"),
 )
-LINEAR = 0.1  # nats, up to which the axis of differences is linear
 
 
 def draw(
@@ -130,13 +133,16 @@ def loss_panel(axes: Axes, losses: pd.DataFrame, unigram: Statistic) -> None:
             color=look.color, linestyle=look.linestyle, label=look.label + begins,
             linewidth=4 if arm == "vanilla" else 1.3,  # seen under those that do as well
         )  # fmt: skip
-    axes.axhline(unigram.value, color=BLACK, linestyle=":", linewidth=1)
-    axes.annotate(
-        "token frequencies alone", (1, unigram.value), xycoords=("axes fraction", "data"),
-        ha="right", va="bottom", fontsize=7,
-    )  # fmt: skip
-    shown = means["arm"].isin(SHOWN)
-    axes.set_ylim(means.loc[shown, "validation"].min() - 0.15, starts["vanilla"] + 2.2)
+    for arm, rows in means[~means["arm"].isin(SHOWN)].groupby("arm"):
+        look = ARMS[arm]
+        axes.plot(
+            rows["tokens"], rows["validation"], color=look.color, linestyle=look.linestyle,
+            linewidth=0.7,
+        )  # fmt: skip
+    axes.axhline(
+        unigram.value, color=BLACK, linestyle=":", linewidth=1, label="token frequencies alone"
+    )
+    axes.set_ylim(means["validation"].min() - 0.15, starts["vanilla"] + 2.2)
     axes.set(
         title="validation loss against tokens", xlabel="training tokens", ylabel="nats per token"
     )
@@ -153,11 +159,7 @@ def difference_panel(axes: Axes, records: dict[str, Statistic]) -> None:
             name = ARMS[one].label.removeprefix("corrected, ").removeprefix("gravity ")
             rows.append((record, ARMS[one]._replace(label=name)))
     differences(axes, rows)
-    axes.set_xscale("symlog", linthresh=LINEAR, linscale=2)
-    axes.set_xticks([-1, -LINEAR, 0, LINEAR, 1])
-    low, high = axes.get_xlim()
-    axes.set_xlim(min(low, -LINEAR), max(3 * high, LINEAR))
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.1)
     others = [other for one, other in PAIRS if f"{one}_minus_{other}" in records]
     for place in range(1, len(others)):
         if others[place] != others[place - 1]:
@@ -203,7 +205,7 @@ def mass_panel(axes: Axes, heavy: pd.DataFrame, records: dict[str, Statistic]) -
         axes.plot(
             rows["count"], rows["mass"], linestyle="none", marker=".", markersize=1.6, alpha=0.5,
             color=ARMS[arm].color, rasterized=True,
-            label=f"{ARMS[arm].label}: {rank.value:+.2f}",
+            label=_measured(arm, rank),
         )  # fmt: skip
     axes.set(
         title="mass against frequency", xlabel="count in the train split", ylabel="mass",
@@ -226,10 +228,10 @@ def pull_panel(
             continue
         curve(
             axes, rows["distance"], rows["weight"], rows["low"], rows["high"],
-            color=ARMS[arm].color, label=f"{ARMS[arm].label}: {rank.value:+.2f}",
+            color=ARMS[arm].color, label=_measured(arm, rank),
         )  # fmt: skip
     axes.axhline(1, color=BLACK, linewidth=0.8, linestyle=":")
-    axes.axvline(1, color=BLACK, linewidth=0.8, linestyle=":")
+    axes.axvline(1, ymax=0.7, color=BLACK, linewidth=0.8, linestyle=":")  # below the key
     axes.set_yscale("symlog", linthresh=0.1, linscale=0.5)
     high = axes.get_ylim()[1]
     axes.set_ylim(0, high * 12)
@@ -241,7 +243,7 @@ def pull_panel(
         xlabel="distance / radius", ylabel="attention / uniform attention", xlim=(0, 2),
     )  # fmt: skip
     title = "rank correlation of weight\nand distance, within the radius"
-    axes.legend(loc="upper right", title=title, title_fontsize=7.5)
+    axes.legend(loc="upper right", handlelength=1.3, title=title, title_fontsize=7.5)
 
 
 def speed_panel(axes: Axes, speed: pd.DataFrame, slower: dict[str, Statistic], clock: str) -> None:
@@ -265,6 +267,13 @@ def speed_panel(axes: Axes, speed: pd.DataFrame, slower: dict[str, Statistic], c
     axes.set_ylim(low, high * (high / low) ** 0.5)
     _plain_log(axes)
     axes.legend(loc="upper left", title=f"at {contexts[-1]} tokens", title_fontsize=7.5)
+
+
+def _measured(arm: str, record: Statistic) -> str:
+    """A line of a key: the arm, its number and the interval."""
+    label = ARMS[arm].label.removeprefix("corrected, ")
+    between = f" [{record.ci_low:+.2f}, {record.ci_high:+.2f}]" if record.interval else ""
+    return f"{label}: {record.value:+.2f}{between}"
 
 
 def _plain_log(axes: Axes) -> None:

@@ -1,14 +1,13 @@
 """The paper's own five figures, composed of the panels of the figures that remake them.
 
-Under the panels stands every claim that the ledger takes from that figure of the paper: its
-verdict, the claim, what was published and our numbers with their intervals. All of it is read from
+Under the panels stands every claim that the ledger puts on that page (``manuscript``): its verdict,
+the claim, what was published and our numbers with their intervals. All of it is read from
 ``claims.json``; nothing is typed here.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from tgn.claims import quantity
+from tgn.claims import in_words, named, quantity
 from tgn.plots import bridge, fig1, fig5, fig14, fig21, fig22
 from tgn.plots.style import (
     BLACK,
@@ -38,10 +37,11 @@ from tgn.statistics import read_statistics
 Record = Mapping[str, Any]
 
 VERDICTS = {"reproduced": GREEN, "not reproduced": RED, "inconclusive": ORANGE}  # others: grey
-COLUMNS = {"verdict": 1.3, "claim": 4.5, "published": 2.35, "ours": 4.6}  # inches
+COLUMNS = {"verdict": 1.25, "claim": 3.6, "published": 2.1, "ours": 5.8}  # inches
 WIDTH = sum(COLUMNS.values()) + 0.4
 POINTS = 7
 LINE = 1.42 * POINTS / 72  # inches
+SPACING = 1.36  # which gives lines of that height
 CHARACTERS = 18.5  # of that size in an inch
 GAP = 0.045  # inches between rows
 
@@ -70,7 +70,8 @@ def mechanism(
     heat, shapes = (
         table[table["model"] == model] for table in map(pd.read_parquet, (temperature, fits))
     )
-    figure, panels, below = page(5.6, 1, "the mechanism and its temperature", claims)
+    subject = f"the mechanism (a, b), and the temperature of {label} (c, d)"
+    figure, panels, below = page(5.6, 1, subject, claims)
     axes, keys = panels.subplots(2, 4, height_ratios=[1, 0.38])
     fig1.landscape_panel(axes[0], pd.read_parquet(landscape))
     fig1.random_attention_panel(axes[1], pd.read_parquet(curves))
@@ -79,8 +80,6 @@ def mechanism(
     for number, (panel, key) in enumerate(zip(axes, keys, strict=True)):
         key.axis("off")
         legend_below(key, panel, ncols=1)
-        if number > 1:
-            panel.set_title(f"{panel.get_title(loc='left')}, {label}", loc="left")
         panel_letter(panel, "abcd"[number])
     simulated = any(
         record.evidence == "simulated"
@@ -145,8 +144,9 @@ def language(
     right.set(ylabel="perplexity per token", yticks=_round_perplexities(axes[1].get_ylim()))
     right.yaxis.set_major_formatter("{x:g}")
     fig22.loss_panel(
-        axes[2], fig22.of_all_seeds(pd.read_parquet(convergence)), of_losses["fig22.unigram_loss"],
-        "tokens", "training tokens",
+        axes[2], fig22.of_all_seeds(pd.read_parquet(convergence)),
+        of_losses["fig22.unigram_loss"], of_losses["fig22.unigram_entropy"],
+        along="tokens", label="training tokens",
     )  # fmt: skip
     for letter, panel in zip(("a1", "a2", "b"), axes, strict=True):
         panel_letter(panel, letter)
@@ -160,14 +160,14 @@ def recall(
     """Figure 4: multi-query associative recall against the length of the sequence."""
     answers = fig22.of_all_seeds(pd.read_parquet(recall))
     figure, panels, below = page(4.2, 4, "multi-query associative recall", claims)
-    length, pairs, key, state = panels.subplots(1, 4, width_ratios=[1, 1, 0.36, 1])
+    length, pairs, key, state = panels.subplots(1, 4, width_ratios=[1, 1, 0.42, 1])
     fig22.accuracy_panel(length, answers, along=fig22.LENGTH, legend=False)
     fig22.accuracy_panel(pairs, answers, along=fig22.PAIRS, legend=False)
     fig22.state_panel(state, answers)
     key.axis("off")
     legend = key.legend(
-        *pairs.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(-0.25, 1),
-        fontsize=POINTS, markerscale=0.8,
+        *pairs.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0, 1),
+        borderaxespad=0, fontsize=POINTS, markerscale=0.8,
     )  # fmt: skip
     legend.set_in_layout(False)
     for letter, panel in zip("abc", (length, pairs, state), strict=True):
@@ -184,7 +184,6 @@ def consciousness(
     statistics: str | Path,
     doses: str | Path,
     matched: str | Path,
-    null: str | Path,
     similarity: str | Path,
     claims: str | Path,
     pdf: str | Path,
@@ -200,7 +199,7 @@ def consciousness(
     ----------
     states, expansion, lags, courses, statistics
         Figure 14's tables and statistics.
-    doses, matched, null, similarity
+    doses, matched, similarity
         The bridge's tables and statistics, its ``curves`` first.
     arms
         Of the bridge.
@@ -222,7 +221,7 @@ def consciousness(
     closing, matching, chance = lower.subplots(1, 3)
     bridge.dose_panel(closing, pd.read_parquet(doses), arms)
     bridge.state_panel(matching, pd.read_parquet(matched), arms, data)
-    bridge.null_panel(chance, pd.read_parquet(null), likeness, arms)
+    bridge.similarity_panel(chance, likeness, arms)
     shown = (people, drug, lead, closing, matching, chance)
     for letter, panel in zip("abcdef", shown, strict=True):
         panel_letter(panel, letter)
@@ -264,24 +263,26 @@ def finish(
     simulated: bool,
 ) -> None:
     """Write the claims below the panels, and save the page."""
+    layout: Any = figure.get_layout_engine()
+    layout.execute(figure)  # before the many lines of the table, which have no part in it
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
     write_rows(below, rows_of(claims_of(claims, number)))
     save([figure], pdf=pdf, png=png, scale=scale, simulated=simulated)
 
 
 def claims_of(path: str | Path, number: int) -> list[Record]:
-    """The claims that the ledger takes from one figure of the TGN paper, in its order.
+    """The claims that the ledger puts on the page of a figure of the TGN paper, in its order.
 
     Raises
     ------
     ValueError
-        If there is none: a claim of the paper's figure 2 has a source such as "TGN paper, text to
-        figure 2".
+        If there is none.
     """
     records = json.loads(Path(path).read_text(encoding="utf-8"))
-    wanted = re.compile(rf"TGN paper,[^;(]*\bfigure {number}[a-z]?\b")
-    found = [record for record in records if wanted.match(record["source"])]
+    found = [record for record in records if number in record["manuscript"]]
     if not found:
-        raise ValueError(f"{path} has no claim whose source is figure {number} of the TGN paper")
+        raise ValueError(f"{path} puts no claim on the page of figure {number} of the TGN paper")
     return found
 
 
@@ -292,8 +293,8 @@ def rows_of(records: Sequence[Record]) -> list[dict[str, list[str]]]:
         published = record["published"]
         if isinstance(published, Mapping):
             published = quantity(published["value"], None, None, published["unit"])
-        ours = [number_of(row) for row in record["ours"]] or ["not measured"]
-        ours += [f"control: {number_of(row)}" for row in record["controls"]]
+        ours = [in_words(row) for row in record["ours"]] or ["not measured"]
+        ours += dict.fromkeys(f"control: {named(row)}" for row in record["controls"])
         cells = {
             "verdict": [record["verdict"]],
             "claim": [record["sentence"]],
@@ -302,14 +303,6 @@ def rows_of(records: Sequence[Record]) -> list[dict[str, list[str]]]:
         }
         rows.append({name: _wrapped(cell, COLUMNS[name]) for name, cell in cells.items()})
     return rows
-
-
-def number_of(row: Record) -> str:
-    """A statistic in words: its name, its number with interval, its evidence if simulated."""
-    name = row["id"].partition(".")[2].replace(".", " ").replace("_", " ")
-    number = quantity(row["value"], row["ci_low"], row["ci_high"], row["unit"])
-    simulated = " (simulated)" if row["evidence"] == "simulated" else ""
-    return f"{name}: {number}{simulated}"
 
 
 def height_of(rows: Sequence[Mapping[str, Sequence[str]]]) -> float:
@@ -335,11 +328,10 @@ def write_rows(figure: Any, rows: Sequence[Mapping[str, Sequence[str]]]) -> None
         for name, x in places.items():
             color = VERDICTS.get(" ".join(row[name]), GREY) if name == "verdict" else BLACK
             weight = "bold" if name == "verdict" else "normal"
-            for place, line in enumerate(row[name]):
-                axes.text(
-                    x, y + place * LINE, line, fontsize=POINTS, color=color, fontweight=weight,
-                    va="top", parse_math=False,
-                )  # fmt: skip
+            axes.text(
+                x, y, "\n".join(row[name]), fontsize=POINTS, color=color, fontweight=weight,
+                va="top", linespacing=SPACING, parse_math=False,
+            )  # fmt: skip
         y += max(map(len, row.values())) * LINE + GAP
 
 

@@ -47,6 +47,7 @@ GENERATORS = {
     "published, kept": RED,
     "published, drawn": SKY,
 }
+OPEN = 0.5  # a gate above it counts as open
 OVERALL = "all"
 MEAN = "mean"
 
@@ -134,9 +135,9 @@ def stratum_panel(axes: Axes, own: pd.DataFrame, name: str, x: str) -> None:
         else:
             axes.plot(places, part["accuracy"], label=look.label, **style)
     axes.set_xticks(range(len(strata)), strata)
-    axes.set(title=f"{name}: by {x.split()[0]}", xlabel=x, ylabel="accuracy", ylim=(-0.02, 1.02))
-    handles = [line for line in axes.lines if line.get_label() in {a.label for a in ARMS.values()}]
-    axes.legend(handles=handles, ncols=2, handlelength=3)
+    axes.set(title=f"{name}: by {x.split()[0]}", xlabel=x, ylabel="accuracy", ylim=(-0.02, 1.5))
+    axes.set_yticks(np.linspace(0, 1, 6))  # above is the key's room
+    axes.legend(ncols=2, handlelength=2.6, columnspacing=1, fontsize=7, loc="upper right")
 
 
 def gate_panel(axes: Axes, gates: pd.DataFrame, name: str) -> None:
@@ -159,7 +160,11 @@ def gate_panel(axes: Axes, gates: pd.DataFrame, name: str) -> None:
                 linestyle="none",
                 label=ARMS[arm].label if marker == "o" else None,
             )  # fmt: skip
-    axes.axhline(0.5, color=BLACK, linestyle=":", linewidth=0.8)
+    axes.axhline(OPEN, color=BLACK, linestyle=":", linewidth=0.8)
+    axes.annotate(
+        "a gate counts as open above 1/2", (0.01, OPEN), xycoords=("axes fraction", "data"),
+        ha="left", va="bottom", fontsize=7,
+    )  # fmt: skip
     axes.set_xticks(range(len(roles)), roles)
     axes.set(title=f"{name}: gate by token", ylabel="mean gate", ylim=(-0.03, 1.25))
     axes.legend(

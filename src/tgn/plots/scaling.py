@@ -202,12 +202,12 @@ def size_panel(axes: Axes, models: pd.DataFrame) -> None:
         (UNTRAINED, "untrained", "none"),
     ):
         rows = models[models["weights"] == weights]
-        factor = np.exp(1.96 * rows["ratio_error"].fillna(0.0))
         value = rows["critical_temperature"]
         axes.errorbar(
-            rows["parameters"], value, yerr=[value - value / factor, value * factor - value],
+            rows["parameters"], value,
+            yerr=[value - rows["critical_low"], rows["critical_high"] - value],
             color=look.color, markerfacecolor=fill, marker="o", markersize=5, capsize=2,
-            linestyle="none", label=f"peak, {look.label}",
+            elinewidth=1, linestyle="none", label=f"peak, {look.label}",
         )  # fmt: skip
     rows = models[models["weights"] == "trained"]
     axes.plot(

@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
@@ -99,8 +100,18 @@ def mark_simulated(axes: Axes) -> None:
     """Say on the face of one panel that its data are simulated, where others of a page are not."""
     axes.text(
         0.5, 0.5, "SIMULATED", transform=axes.transAxes, ha="center", va="center", rotation=20,
-        fontsize=26, color="#d55e00", alpha=0.15, zorder=10,
+        fontsize=26, color=RED, alpha=0.15, zorder=10,
     )  # fmt: skip
+
+
+def odds(log_ratio: float) -> str:
+    """An evidence ratio in a few characters.
+
+    >>> odds(np.log(347)), odds(80)
+    ('350 : 1', '1e35 : 1')
+    """
+    exponent = log_ratio / np.log(10)
+    return f"{float(f'{10**exponent:.2g}'):g} : 1" if exponent < 4 else f"1e{exponent:.0f} : 1"
 
 
 def panel_letter(axes: Axes, letter: str) -> None:
@@ -122,12 +133,13 @@ def save(
         if simulated:
             figure.text(
                 0.5, 0.5, "SIMULATED DATA", ha="center", va="center", rotation=30, fontsize=60,
-                color="#d55e00", alpha=0.15, zorder=10,
+                color=RED, alpha=0.15, zorder=10,
             )  # fmt: skip
     with replacing(pdf) as temporary, PdfPages(temporary, metadata={"CreationDate": None}) as pages:
         for figure in figures:
             pages.savefig(figure)
-            figure.set_layout_engine("none")  # found once, it is kept for the PNG
+            with plt.rc_context({"figure.constrained_layout.use": False}):
+                figure.set_layout_engine(None)  # found once, the layout is kept for the PNG
     with replacing(png) as temporary:
         figures[0].savefig(temporary)
     for figure in figures:

@@ -107,7 +107,7 @@ def measure(
     Raises
     ------
     ValueError
-        If a model has no gravity, or the text is too short.
+        If a model has no gravity or no seed, or the text is too short.
     """
     folder = Path(tokens).parent
     tokenizer = load_tokenizer(folder / "tokenizer.json")
@@ -467,9 +467,19 @@ def _masses(model: Any) -> nn.Parameter:
 
 
 def _untrained(folder: Path, model: Any) -> Any:
-    """The network that a run's training started from."""
-    torch.manual_seed(io.describe(folder)["metadata"].get("seed", 0))
-    return build(model.config).eval()
+    """The network that a run's training started from.
+
+    Raises
+    ------
+    ValueError
+        If the run's metadata do not tell its seed.
+    """
+    metadata = io.describe(folder)["metadata"]
+    if "seed" not in metadata:
+        raise ValueError(f"{folder}: no seed is recorded, so what training started from is unknown")
+    with torch.random.fork_rng():
+        torch.manual_seed(metadata["seed"])
+        return build(model.config).eval()
 
 
 @torch.no_grad()

@@ -8,14 +8,13 @@ record and not an error.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tgn.files import write_json, write_table
+from tgn.files import scratch, write_json, write_table
 from tgn.probing import residual_gain, sheaf, value_output
 
 About = Sequence[Mapping[str, str]]  # of every model, in the order of the files
@@ -66,7 +65,8 @@ def measure_gains(
         )
 
     tables, records = [], []
-    for table, record in _each(models, about, measure, "gains.parquet", "architecture.json"):
+    names = "gains.parquet", "architecture.json"
+    for table, record in _each(models, about, measure, gains, *names):
         tables.append(pd.read_parquet(table))
         records.append(json.loads(record.read_text(encoding="utf-8")))
     write_table(gains, pd.concat(tables, ignore_index=True))
@@ -84,7 +84,8 @@ def measure_spectra(*, models: Sequence[str | Path], about: About, table: str | 
             model=model, label=said["label"], dtype=said["dtype"], table=places[0]
         )
 
-    found = [pd.read_parquet(path) for (path,) in _each(models, about, measure, "spectra.parquet")]
+    parts = _each(models, about, measure, table, "spectra.parquet")
+    found = [pd.read_parquet(path) for (path,) in parts]
     write_table(table, pd.concat(found, ignore_index=True))
 
 
@@ -115,7 +116,7 @@ def measure_sheaf(
 
     found = [
         [pd.read_parquet(path) for path in pair]
-        for pair in _each(models, about, measure, "sheaf.parquet", "turning.parquet")
+        for pair in _each(models, about, measure, table, "sheaf.parquet", "turning.parquet")
     ]
     for path, tables in zip((table, turning), zip(*found, strict=True), strict=True):
         write_table(path, pd.concat(tables, ignore_index=True))
@@ -144,11 +145,13 @@ def _each(
     models: Sequence[str | Path],
     about: About,
     measure: Callable[[str | Path, Mapping[str, str], Sequence[Path]], None],
+    output: str | Path,
     *names: str,
 ) -> Iterator[list[Path]]:
-    """Measure one model after the other; files of these names, which are gone at the next one."""
+    """Measure one model after the other; files beside the output, gone at the next one."""
+    beside = Path(output).with_name(f".{Path(output).stem}.parts")
     for model, said in zip(models, about, strict=True):
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch(beside) as folder:
             places = [Path(folder, name) for name in names]
             measure(model, said, places)
             yield places

@@ -2,7 +2,8 @@
 
 Passages are the independent units: every interval is a bootstrap over passages, and arms are
 compared passage by passage. Where an arm drew several random networks or mixers, the draws are the
-units, each with the mean over its passages, so that the interval covers both. A layer that is
+units, each with the mean over its passages, so that the interval covers both; it is Student's, as
+draws are too few to be resampled. A layer that is
 chosen because it is extreme is chosen on one half of the passages and read on the other, so that
 the choice does not make the effect.
 """
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from tgn.files import write_table
 from tgn.probing.definitions import PRIMARY
 from tgn.statistics import (
+    Band,
     Evidence,
+    Interval,
     Statistic,
     bootstrap_band,
-    bootstrap_interval,
     ends,
+    student_band,
     write_statistics,
 )
 
@@ -89,7 +92,7 @@ def _labelled(path: str) -> pd.DataFrame:
 
 
 def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
-    """Mean and 95 % bootstrap band over passages or draws; of distances geometric.
+    """Mean and 95 % band over passages or draws, see `mean_band`; of distances geometric.
 
     Returns
     -------
@@ -105,14 +108,15 @@ def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataF
             if np.isnan(values).all():
                 continue  # not measured under this definition
             logarithmic = quantity == "distance" and (values > 0).all()
-            units = by_draw(np.log(values) if logarithmic else values, draws)
-            band = bootstrap_band(
-                units,
+            band = mean_band(
+                np.log(values) if logarithmic else values,
+                draws,
                 rng=np.random.default_rng([seed, 4]),
                 resamples=resamples,
             )
             value, low, high = (np.exp(part) if logarithmic else part for part in band)
-            part = pd.DataFrame({"value": value, "ci_low": low, "ci_high": high, "n": len(units)})
+            n = count_units(draws)
+            part = pd.DataFrame({"value": value, "ci_low": low, "ci_high": high, "n": n})
             part["layer"] = np.arange(len(part))
             parts.append(part.assign(quantity=quantity, **dict(zip(keys, labels, strict=True))))
     return pd.concat(parts, ignore_index=True)
@@ -128,16 +132,36 @@ def drawn(rows: pd.DataFrame) -> NDArray:
     return rows.groupby("passage")["draw"].first().to_numpy()
 
 
+def are_several(draws: NDArray) -> bool:
+    """Whether an arm drew more than once, so that its draws are the units and not its passages."""
+    return len(np.unique(draws)) > 1
+
+
+def count_units(draws: NDArray) -> int:
+    """Draws where there are several, else passages."""
+    return len(np.unique(draws)) if are_several(draws) else len(draws)
+
+
 def by_draw(values: NDArray, draws: NDArray) -> NDArray:
     """Independent units: the values as they are, or their means over each of several draws.
 
     >>> by_draw(np.array([1.0, 2.0, 3.0, 6.0]), np.array([0, 1, 0, 1]))
     array([2., 4.])
     """
-    several = np.unique(draws)
-    if len(several) == 1:
+    if not are_several(draws):
         return values
-    return np.stack([values[draws == draw].mean(axis=0) for draw in several])
+    return np.stack([values[draws == draw].mean(axis=0) for draw in np.unique(draws)])
+
+
+def mean_band(values: NDArray, draws: NDArray, *, rng: np.random.Generator, resamples: int) -> Band:
+    """Mean over the units of values (passages, ...), with 95 % ends.
+
+    They are Student's over draws, where there are several, and else a bootstrap over passages.
+    """
+    units = by_draw(values, draws)
+    if are_several(draws):
+        return student_band(units)
+    return bootstrap_band(units, rng=rng, resamples=resamples)
 
 
 def cross_fitted(
@@ -213,18 +237,19 @@ def model_statistics(
     records = []
     for name, contrast in _contrasts(arms).items():
         draws = drawn(arms[contrast.drawn])
-        values = by_draw(contrast.values, draws)
-        units = (
-            "passages" if len(values) == len(draws) else f"draws, which share {len(draws)} passages"
+        band = mean_band(contrast.values, draws, rng=rng, resamples=resamples)
+        over = (
+            f"Student's 95 % interval over draws, which share {len(draws)} passages"
+            if are_several(draws)
+            else "95 % bootstrap interval over passages"
         )
-        interval = bootstrap_interval(values, rng=rng, resamples=resamples)
         records.append(
             Statistic(
                 id=f"fig8.{name}",
-                **ends(interval),
-                n=len(values),
+                **ends(Interval(*map(float, band))),
+                n=count_units(draws),
                 unit=contrast.unit,
-                method=f"{contrast.method}; mean and 95 % bootstrap interval over {units}",
+                method=f"{contrast.method}; mean and {over}",
                 model=model,
                 evidence=evidence,
                 controls=contrast.controls,

@@ -184,16 +184,16 @@ def measure_arm(
         quantity: the ranks; ``loss`` (nats a token); ``growth``, the logarithm of the relative
         size of a small change of one token over that at the input, ``growth_absolute`` and
         ``spread``, the share of it in other tokens; ``channel_information``, ``row_entropy`` and
-        ``token_information_*`` (nats); ``evenness``, the entropy of rows over that of even
-        attention. Layer 0 is the input of the first block.
+        ``token_information_*`` (nats; the latter of arms of one network); ``evenness``, the entropy
+        of rows over that of even attention. Layer 0 is the input of the first block.
     correlation
         Written: ``value`` by temperature, passage and distance, and its ``null``, of the states
         after the last block; see `two_point`.
     dimension
         Written, in the part with T = 1, by layer: see
         :func:`tgn.probing.intrinsic_dimension.measure_dimension`.
-        Empty for an arm of several draws, whose clouds would be too small, as are its rows of
-        ``token_information_*``.
+        Of several draws the first is measured, on the passages of all arms, so that its cloud is
+        as large as that of an arm of one network.
     maps
         Written, in the same part: weights of one head on the first passage, by temperature, query
         and key; the head is the one with the most information at T = 1.
@@ -227,14 +227,15 @@ def measure_arm(
         count=passages,
         rng=np.random.default_rng([seed, length]),
     )
-    tokens = tokens[: arm["passages"]]
     if arm["tokens"] == "shuffled":
         tokens = np.random.default_rng([seed, length, 1]).permuted(tokens, axis=1)
+    every, tokens = tokens, tokens[: arm["passages"]]
     grid = temperature_grid(decades, temperatures)
     if 1 not in grid[:: arm["every"]]:
         raise ValueError(f"every {arm['every']} of {temperatures} temperatures leaves out T = 1")
     grid = grid[:: arm["every"]][part :: arm["parts"]]
     distances = np.arange(1, length // 2)
+    options = {"batch": batch, "outlier_channels": outlier_channels, "seed": seed}
     tables, correlations, dimensions, drawn_maps = [], [], [], []
     for draw in range(arm["draws"]):
         own = np.arange(draw, len(tokens), arm["draws"])
@@ -242,25 +243,23 @@ def measure_arm(
         depths = np.unique(np.linspace(0, len(adapter.blocks), layers).round().astype(int))
         for temperature in bar(grid, desc="temperatures", unit="T"):
             with heated(adapter, temperature):
-                heat = measure(
-                    adapter, tokens[own],
-                    layers=depths, batch=batch, nudged=nudged,
-                    outlier_channels=outlier_channels, seed=seed,
-                )  # fmt: skip
+                heat = measure(adapter, tokens[own], layers=depths, nudged=nudged, **options)
+                if draw == 0 and temperature == 1:
+                    whole = heat if arm["draws"] == 1 else measure(
+                        adapter, every, layers=_quarters(depths), nudged=0, **options
+                    )  # fmt: skip
+                    dimensions = [
+                        measure_dimension(
+                            whole.states[layer][:, 1:],
+                            neighbours=neighbours,
+                            rng=np.random.default_rng([seed, layer]),
+                        ).assign(layer=layer)
+                        for layer in _quarters(depths)
+                    ]
             rows = [heat.table]
             final = heat.states[depths[-1]][:, 1:]  # the first position is unlike all others
             if arm["draws"] == 1:
                 rows.append(_token_information(heat, depths[-1], temperature, seed))
-            if arm["draws"] == 1 and temperature == 1:
-                dimensions += [
-                    measure_dimension(
-                        states[:, 1:],
-                        neighbours=neighbours,
-                        rng=np.random.default_rng([seed, layer]),
-                    ).assign(layer=layer)
-                    for layer, states in heat.states.items()
-                    if layer in _quarters(depths)
-                ]
             tables.append(_located(pd.concat(rows, ignore_index=True), own, temperature, draw))
             values, null = two_point(final, distances)
             at, distance = np.indices(values.shape)
@@ -294,9 +293,10 @@ def _network(folder: Path, weights: str, seed: int) -> Adapter:
     return adapt(network.to(Accelerator().device))
 
 
-def _quarters(depths: NDArray) -> set[int]:
+def _quarters(depths: NDArray) -> list[int]:
     """Five of the measured layers, from the first to the last."""
-    return {int(depths[at]) for at in np.linspace(0, len(depths) - 1, 5).round().astype(int)}
+    chosen = np.linspace(0, len(depths) - 1, 5).round().astype(int)
+    return list(dict.fromkeys(depths[chosen].tolist()))
 
 
 def _located(rows: pd.DataFrame, own: NDArray, temperature: float, draw: int) -> pd.DataFrame:

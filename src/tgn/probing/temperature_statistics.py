@@ -2,14 +2,15 @@
 
 Passages are the independent units: every interval is a bootstrap over passages, which met every
 temperature, so that a place on the temperature axis (an inflection, an extremum, a crossing) is
-found anew in every resample. Where an arm drew several random networks, the draws are the units.
+found anew in every resample. Where an arm drew several random networks, the draws are the units,
+too few to be resampled: numbers are read off each of them, and intervals are Student's.
 Temperatures enter as x = ln T, ranks as logarithms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +20,15 @@ from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
 from tgn.files import write_table
-from tgn.probing.rank_statistics import by_draw
+from tgn.probing.rank_statistics import are_several, by_draw, count_units, drawn, mean_band
 from tgn.statistics import (
     Evidence,
+    Interval,
     Statistic,
     aicc,
-    bootstrap_band,
     bootstrap_interval,
     ends,
+    student_interval,
     write_statistics,
 )
 
@@ -45,7 +47,7 @@ NEAR = 4  # distances up to this are near, the last quarter of them is far
 
 
 class Reading(NamedTuple):
-    """A number read off the mean curves of the units."""
+    """A number read off the mean curves of passages, or the mean of those read off draws."""
 
     units: tuple[NDArray, ...]  # each (units, ...), the same units in all
     read: Callable[..., float]  # of the mean curves
@@ -53,6 +55,7 @@ class Reading(NamedTuple):
     unit: str = "nats"
     controls: tuple[str, ...] = ()
     note: str = ""
+    over: str = "passages"
 
 
 def summarise(
@@ -142,15 +145,17 @@ def by_temperature(
 
 def _units(rows: pd.DataFrame, axis: str) -> NDArray:
     """Values (units, axis): passages, or draws where there are several."""
-    return _by_unit(rows, rows.pivot(index="passage", columns=axis, values="value"))
+    values = rows.pivot(index="passage", columns=axis, values="value")
+    return by_draw(values.to_numpy(), drawn(rows))
 
 
-def _by_unit(rows: pd.DataFrame, values: pd.DataFrame) -> NDArray:
-    return by_draw(values.to_numpy(), rows.groupby("passage")["draw"].first().to_numpy())
+def _over(rows: pd.DataFrame) -> str:
+    """What the units of an arm are."""
+    return "draws" if are_several(drawn(rows)) else "passages"
 
 
 def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
-    """Mean and 95 % bootstrap band over passages or draws, and perplexity from the loss.
+    """Mean and 95 % band over passages or draws, and perplexity from the loss.
 
     Returns
     -------
@@ -170,9 +175,10 @@ def band_table(measured: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataF
 def _banded(rows: pd.DataFrame, keys: Sequence[str], resamples: int, seed: int) -> pd.DataFrame:
     """Mean and band at every combination of keys that occurs, all from the same resamples."""
     values = rows.pivot(index="passage", columns=keys, values="value")
-    units = _by_unit(rows, values)
-    band = bootstrap_band(units, rng=np.random.default_rng([seed, 4]), resamples=resamples)
-    columns = {"value": band.value, "ci_low": band.low, "ci_high": band.high, "n": len(units)}
+    draws, rng = drawn(rows), np.random.default_rng([seed, 4])
+    band = mean_band(values.to_numpy(), draws, rng=rng, resamples=resamples)
+    n = count_units(draws)
+    columns = {"value": band.value, "ci_low": band.low, "ci_high": band.high, "n": n}
     return values.columns.to_frame(index=False).assign(**columns)
 
 
@@ -187,7 +193,7 @@ def correlation_table(pairs: pd.DataFrame, *, resamples: int, seed: int) -> pd.D
 
 
 def length_table(pairs: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
-    """Correlation lengths of the intact network, of the temperatures at which there is a decay.
+    """Correlation lengths of every arm, of the temperatures at which there is a decay.
 
     There is one where the two-point function is higher near than far, beyond doubt; nothing is
     fitted elsewhere. The columns are those of `band_table`, the layer -1.
@@ -196,16 +202,28 @@ def length_table(pairs: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFr
     rows = []
     for labels, part in pairs.groupby(["model", "arm", "temperature"], sort=False):
         units, distances = _units(part, "distance"), np.sort(part["distance"].unique())
-        if bootstrap_interval(units, _mean(decay), rng=rng, resamples=resamples).low <= 0:
+        over = _over(part)
+        if _interval((units,), decay, over, rng, resamples).low <= 0:
             continue
-        found = bootstrap_interval(
-            units, _mean(lambda curve, at=distances: correlation_length(at, curve)),
-            rng=rng, resamples=resamples,
-        )  # fmt: skip
+        length = partial(correlation_length, distances)
+        found = _interval((units,), length, over, rng, resamples)
         rows.append((*labels, *found, len(units)))
     columns = ["model", "arm", "temperature", "value", "ci_low", "ci_high", "n"]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(definition="", quantity="correlation_length", layer=-1)
+
+
+def _interval(
+    units: tuple[NDArray, ...],
+    read: Callable[..., float],
+    over: str,
+    rng: np.random.Generator,
+    resamples: int,
+) -> Interval:
+    """Student's over what is read off each draw, else a bootstrap of the mean over passages."""
+    if over == "draws":
+        return student_interval([read(*draw) for draw in zip(*units, strict=True)])
+    return bootstrap_interval(units, _mean(read), rng=rng, resamples=resamples)
 
 
 def _mean(read: Callable[..., float]) -> Callable[..., float]:
@@ -421,17 +439,17 @@ def _record(
     rng: np.random.Generator,
     resamples: int,
 ) -> Statistic:
-    interval = bootstrap_interval(reading.units, _mean(reading.read), rng=rng, resamples=resamples)
+    kind = "Student's" if reading.over == "draws" else "bootstrap"
+    interval = _interval(reading.units, reading.read, reading.over, rng, resamples)
     note = reading.note
     if not interval.low <= interval.value <= interval.high:
         note += "; " * bool(note) + "a place that jumps between resamples: the interval misses it"
-    units = "draws" if "random" in name else "passages"
     return Statistic(
         id=f"fig1.{name}",
         **ends(interval),
         n=len(reading.units[0]),
         unit=reading.unit,
-        method=f"{reading.method}; 95 % bootstrap interval over {units}",
+        method=f"{reading.method}; 95 % {kind} interval over {reading.over}",
         model=model,
         evidence=evidence,
         controls=reading.controls,
@@ -488,6 +506,7 @@ def _ranks(arms: Mapping[str, pd.DataFrame]) -> dict[str, Reading]:
                 (logs,),
                 lambda curve: float(curve[-1] - curve[0]),
                 f"{what}: at the highest temperature minus at the lowest{_words(arm)}",
+                over=_over(rows),
             )
     return made
 
@@ -599,6 +618,7 @@ def _evenness(arms: Mapping[str, pd.DataFrame]) -> dict[str, Reading]:
             f"entropy of attention over that of even attention, mean over heads and layers, at the "
             f"{words} temperature{_words(arm)}",
             unit="",
+            over=_over(rows),
         )
         for arm, rows in arms.items()
         for end, at, words in (("cold", 0, "lowest"), ("hot", -1, "highest"))
@@ -618,6 +638,7 @@ def _correlations(arms: Mapping[str, pd.DataFrame]) -> dict[str, Reading]:
             f"two-point function of the last states at T = 1: mean over distances to {NEAR} minus "
             f"over the last quarter of them{_words(arm)}",
             unit="",
+            over=_over(own),
         )
         if arm == "intact":
             made["correlation_log_length"] = Reading(

@@ -44,9 +44,15 @@ class Turning(NamedTuple):
 def steepest(curve: ArrayLike) -> Turning:
     """Where the absolute gradient is largest (central differences, one-sided at both ends).
 
-    A step between two layers has the same gradient at both, and is reported as a plateau.
+    A step between two layers has the same gradient at both, and is reported as a plateau. Where
+    there are no others, none is the steepest.
     """
-    return _refused(curve) or _largest(np.abs(np.gradient(_floats(curve))), _floats(curve))
+    refused, values = _refused(curve), _floats(curve)
+    if refused:
+        return refused
+    if len(values) < 3:
+        return Turning(np.nan, "not_applicable", "two layers, which have one gradient")
+    return _largest(np.abs(np.gradient(values)), values)
 
 
 def highest(curve: ArrayLike) -> Turning:

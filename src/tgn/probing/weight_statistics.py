@@ -1,9 +1,10 @@
 """From measured weight matrices to the statistics of the scaling figure.
 
 Within a model layers are the units: the matrices of one layer are averaged first, and intervals are
-bootstraps over layers. Across models every model is one point, the mean over its matrices of the
-logarithm; intervals are bootstraps over models. Temperatures are compared as logarithms. A peak at
-the edge of the temperatures is no peak, and is left out where its temperature is asked for.
+bootstraps over layers; those of shares of Gaussian levels are over draws. Across models every model
+is one point, the mean over its matrices of the logarithm; intervals are bootstraps over models.
+Temperatures are compared as logarithms. A peak at the edge of the temperatures is no peak, and is
+left out where its temperature is asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tgn.files import write_table
-from tgn.statistics import Evidence, Interval, Statistic, bootstrap_interval, ends, write_statistics
+from tgn.statistics import (
+    Evidence,
+    Interval,
+    Statistic,
+    bootstrap_interval,
+    ends,
+    student_interval,
+    write_statistics,
+)
 from tgn.thermodynamics.scaling_laws import bootstrap_exponent, fit_power_law
 
 Array = NDArray[np.float64]
@@ -140,9 +149,9 @@ def model_table(rows: pd.DataFrame, tops: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Columns model, weights, parameters (without embeddings), matrices, at_edge (share of
         matrices whose peak is at the edge, left out of the temperatures), sigma, n_levels,
-        freezing_temperature, critical_temperature, gaussian_temperature (the null's, of the same
-        sigma and numbers), ratio (critical over freezing temperature) and ratio_error (standard
-        error of its log over layers).
+        freezing_temperature, critical_temperature, critical_low and critical_high (its 95 %
+        interval, Student's over layers; NaN of a single one), gaussian_temperature (the null's, of
+        the same sigma and numbers) and ratio (critical over freezing temperature).
     """
     of_null = _null_log_temperature(tops)
     made = []
@@ -153,8 +162,10 @@ def model_table(rows: pd.DataFrame, tops: pd.DataFrame) -> pd.DataFrame:
         scale = np.log(inside["sigma"])
         found = np.log(inside["critical_temperature"])
         frozen = np.log(inside["freezing_temperature"])
-        per_layer = (found - frozen).groupby(inside["layer"]).mean()
-        spread = per_layer.sem() if len(per_layer) > 1 else np.nan
+        critical = (scale + found).mean()
+        layers = by_layer(scale + found, inside["layer"])
+        interval = student_interval(layers) if len(layers) > 1 else Interval(0, np.nan, np.nan)
+        margin = interval.high - interval.value
         made.append(
             {
                 "model": labels[0],
@@ -165,10 +176,11 @@ def model_table(rows: pd.DataFrame, tops: pd.DataFrame) -> pd.DataFrame:
                 "sigma": np.exp(scale.mean()),
                 "n_levels": np.exp(np.log(inside["n_levels"]).mean()),
                 "freezing_temperature": np.exp((scale + frozen).mean()),
-                "critical_temperature": np.exp((scale + found).mean()),
+                "critical_temperature": np.exp(critical),
+                "critical_low": np.exp(critical - margin),
+                "critical_high": np.exp(critical + margin),
                 "gaussian_temperature": np.exp((scale + inside["n_levels"].map(of_null)).mean()),
                 "ratio": np.exp((found - frozen).mean()),
-                "ratio_error": spread,
             }
         )
     return pd.DataFrame(made)
@@ -198,46 +210,36 @@ def model_statistics(
     resamples: int,
     rng: np.random.Generator,
 ) -> list[Statistic]:
-    """The statistics of one model, each a mean over its layers."""
-    units: dict[str, tuple[Array, str, str]] = {}  # values of the units, unit, method
-    units |= _peaks(rows, tops) | _power_laws(rows, tops) | _against_twins(rows, tops)
-    units |= _information(lines, rows, null) | _spectra(shapes) | _flow(steps)
+    """The statistics of one model, each a mean over its layers or over draws of its null."""
+    over_layers = _peaks(rows, tops) | _power_laws(rows) | _against_twins(rows, tops)
+    over_layers |= _information(lines, rows, null) | _spectra(shapes) | _flow(steps)
     records = []
-    for name, (values, unit, method) in units.items():
-        if len(values) < 2:
-            continue  # too few layers, or not measured on this model
-        interval = bootstrap_interval(values, rng=rng, resamples=resamples)
-        over = "draws" if name.endswith("_gaussian") else "layers"
-        records.append(
-            Statistic(
-                id=f"scaling.{name}",
-                **ends(interval),
-                n=len(values),
-                unit=unit,
-                method=f"{method}; mean and 95 % bootstrap interval over {over}",
-                model=model,
-                evidence=evidence,
+    for over, units in (("layers", over_layers), ("draws", _null_shares(rows, tops))):
+        for name, (values, unit, method) in units.items():
+            if len(values) < 2:
+                continue  # too few layers, or not measured on this model
+            interval = bootstrap_interval(values, rng=rng, resamples=resamples)
+            records.append(
+                Statistic(
+                    id=f"scaling.{name}",
+                    **ends(interval),
+                    n=len(values),
+                    unit=unit,
+                    method=f"{method}; mean and 95 % bootstrap interval over {over}",
+                    model=model,
+                    evidence=evidence,
+                )
             )
-        )
     return records
 
 
-Units = dict[str, tuple[Array, str, str]]
+Units = dict[str, tuple[Array, str, str]]  # values of the units, unit, method
 
 
 def _peaks(rows: pd.DataFrame, tops: pd.DataFrame) -> Units:
     """Whether there is a peak, where, and how far from that of Gaussian levels."""
     of_null = _null_log_temperature(tops)
-    null = tops[tops["levels"] == "gaussian_null"]
-    null = null[null["n_levels"].isin(rows["n_levels"])]
-    made: Units = {
-        "share_with_peak_gaussian": (
-            by_layer(1.0 - null["at_edge"], null["layer"]),
-            "",
-            "share of draws of Gaussian levels, of the matrices' sizes, whose specific heat has a "
-            "peak inside of the temperatures",
-        )
-    }
+    made: Units = {}
     for suffix, weights in (("", "trained"), ("_untrained", "untrained")):
         own = rows[rows["weights"] == weights]
         inside = own[~own["at_edge"]]
@@ -284,20 +286,37 @@ def _peaks(rows: pd.DataFrame, tops: pd.DataFrame) -> Units:
     return made
 
 
-def _power_laws(rows: pd.DataFrame, tops: pd.DataFrame) -> Units:
+FAVOURED = "share of sides of peaks on which a power law has a lower AICc than a parabola"
+
+
+def _power_laws(rows: pd.DataFrame) -> Units:
     """How often a power law about the peak is a better account than a hump."""
-    null = tops[(tops["levels"] == "gaussian_null") & tops["n_levels"].isin(rows["n_levels"])]
     trained = rows[rows["weights"] == "trained"]
-    words = "share of sides of peaks on which a power law has a lower AICc than a parabola"
-    made: Units = {}
-    for name, table, what in (
-        ("share_power_law", trained, "trained matrices"),
-        ("share_power_law_gaussian", null, "Gaussian levels of the matrices' sizes"),
-    ):
-        sides = table[["power_law_below", "power_law_above"]]
-        favoured = (sides > 0).where(sides.notna()).mean(axis=1)
-        made[name] = by_layer(favoured, table["layer"]), "", f"{words}, {what}"
-    return made
+    return {"share_power_law": (_favoured(trained), "", f"{FAVOURED}, trained matrices")}
+
+
+def _favoured(table: pd.DataFrame) -> Array:
+    """By layer, or by draw of the null."""
+    sides = table[["power_law_below", "power_law_above"]]
+    return by_layer((sides > 0).where(sides.notna()).mean(axis=1), table["layer"])
+
+
+def _null_shares(rows: pd.DataFrame, tops: pd.DataFrame) -> Units:
+    """How often draws of Gaussian levels have a peak, and a power law about it."""
+    null = tops[(tops["levels"] == "gaussian_null") & tops["n_levels"].isin(rows["n_levels"])]
+    return {
+        "share_with_peak_gaussian": (
+            by_layer(1.0 - null["at_edge"], null["layer"]),
+            "",
+            "share of draws of Gaussian levels, of the matrices' sizes, whose specific heat has a "
+            "peak inside of the temperatures",
+        ),
+        "share_power_law_gaussian": (
+            _favoured(null),
+            "",
+            f"{FAVOURED}, Gaussian levels of the matrices' sizes",
+        ),
+    }
 
 
 def _against_twins(rows: pd.DataFrame, tops: pd.DataFrame) -> Units:

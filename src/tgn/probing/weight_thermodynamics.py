@@ -299,7 +299,7 @@ def levels_row(
         ``spacing`` (relative, of the grid); ``freezing_temperature`` and ``isolated_temperature``.
         Against the null ``z``, ``p``, ``height_z``, ``height_p``. ``power_law_below`` and
         ``power_law_above``: AICc of a parabola less that of a power law about the peak, NaN where
-        no peak is inside of the temperatures.
+        no peak is inside of the temperatures or fewer than six of them are near it.
     """
     grid = curve.temperatures
     peak = find_peak(grid, curve.specific_heat)
@@ -543,15 +543,13 @@ def _quarters(levels: Array, grid: Array, rng: np.random.Generator) -> list[floa
 def _power_laws(grid: Array, heat: Array) -> dict[str, float]:
     """Evidence for C ~ |T - T_c|^-alpha on either side of the peak, against a smooth hump."""
     peak = find_peak(grid, heat)
-    laws = {}
-    for side in ("below", "above"):
-        law = None
-        if not peak.at_edge:
-            law = power_law_at(grid, heat, peak.temperature, side=side, reach=REACH)
-        # the fewest points leave no room for the parabola's correction
-        difference = np.nan if law is None else law.aic_difference
-        laws[f"power_law_{side}"] = difference if np.isfinite(difference) else np.nan
-    return laws
+
+    def evidence(side: str) -> float:
+        if peak.at_edge:
+            return np.nan
+        return power_law_at(grid, heat, peak.temperature, side=side, reach=REACH).aic_difference
+
+    return {f"power_law_{side}": evidence(side) for side in ("below", "above")}
 
 
 def _null_peaks(n_levels: int, null: Null) -> Iterator[dict[str, Any]]:
@@ -627,8 +625,9 @@ def _pretrained(receipt: Path, label: str, weights: str, seed: int) -> Source:
     def found() -> Iterator[Weights]:
         for name, matrix in named(model):
             if name != EMBEDDINGS:
-                layer, _, kind = name.rpartition("/")
-                yield Weights(int(layer.rpartition("_")[2]), kind, matrix.double().numpy())
+                place, _, kind = name.rpartition("/")
+                stack, _, layer = place.rpartition("layer_")
+                yield Weights(int(layer), f"{stack}{kind}", matrix.double().numpy())
 
     embeddings = model.get_input_embeddings().get_parameter("weight").numel()
     body = model.base_model  # without a head, which the trained one comes without

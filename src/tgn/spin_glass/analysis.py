@@ -1,8 +1,9 @@
 """From traces of all arms to residual energies, times to solution and the statistics of figure 5.
 
-Disorder samples are the independent units: every interval is a bootstrap over samples, and arms
-are compared sample by sample. Residuals are taken from reference energies, the least that any arm
-or an independent long run has found; where that was found only once, a sample is flagged.
+Disorder samples are the independent units: every interval is over samples, a bootstrap or, of the
+share of them that was solved, which may be none, Wilson's; arms are compared sample by sample.
+Residuals are taken from reference energies, the least that any arm or an independent long run has
+found; where that was found only once, a sample is flagged.
 
 A *time to solution* at 99 % is ``t ln 0.01 / ln(1 - p)``: how long runs of length t, started anew,
 must go on to find a ground state with that probability. Here p is the share of samples solved in
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from tgn.statistics import Interval, Statistic, ends
+from tgn.statistics import Interval, Statistic, ends, share_interval
 
 KEYS = ["disorder", "side", "sample"]
 TOLERANCE = 1e-7  # energy per spin; levels are further apart: 1e-6 for Gaussian couplings, L = 12
@@ -81,24 +82,22 @@ def summary(residuals: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFra
     Returns
     -------
     table with the means over samples of updates, residual (with ci_low and ci_high, 95 %),
-    success (share of samples solved, with success_low and success_high) and acceptance, the
-    number n of samples and the share of them with a converged reference.
+    success (share of samples solved, with Wilson's success_low and success_high) and acceptance,
+    the number n of samples and the share of them with a converged reference.
     """
     parts = []
     keys = ["arm", "disorder", "side"]
     columns = ["seconds", "updates", "residual", "solved", "acceptance", "converged"]
     for labels, rows in residuals.groupby(keys, sort=True):
         curves = rows.groupby("checkpoint")[columns].mean().rename(columns={"solved": "success"})
-        wide = [
-            rows.pivot(index="sample", columns="checkpoint", values=name).to_numpy(dtype=float)
-            for name in ("residual", "solved")
-        ]
-        rng = np.random.default_rng([seed, 5])
-        draws = resampled_means(np.stack(wide, axis=-1), resamples, rng)
-        low, high = np.quantile(draws, ENDS, axis=0)
-        curves[["ci_low", "success_low"]], curves[["ci_high", "success_high"]] = low, high
+        residual = rows.pivot(index="sample", columns="checkpoint", values="residual").to_numpy()
+        draws = resampled_means(residual, resamples, np.random.default_rng([seed, 5]))
+        curves["ci_low"], curves["ci_high"] = np.quantile(draws, ENDS, axis=0)
+        shares = [share_interval(solved) for _, solved in rows.groupby("checkpoint")["solved"]]
+        curves["success_low"] = [share.low for share in shares]
+        curves["success_high"] = [share.high for share in shares]
         labelled = dict(zip(keys, labels, strict=True))
-        parts.append(curves.reset_index().assign(n=len(wide[0]), **labelled))
+        parts.append(curves.reset_index().assign(n=len(residual), **labelled))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -347,13 +346,12 @@ def _arm_statistics(
         ),
         _statistic(
             f"{arm}_success",
-            mean_interval(final["solved"].to_numpy(), resamples, rng),
+            share_interval(final["solved"]),
             len(largest),
             "",
             f"share of samples brought to a converged reference at L = {max(sides)}, full CPU "
-            f"budget; mean and {over}",
+            "budget; Wilson's 95 % interval over samples",
             model,
-            note="" if final["solved"].any() else f"none solved: at most {_most(len(final)):.1e}",
         ),
     ]
     if final["acceptance"].notna().all():

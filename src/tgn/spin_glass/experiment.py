@@ -173,6 +173,9 @@ def _tempered(
     # A block with fewer samples than lanes runs copies of them, which is work too.
     copies = max(1, KERNELS[kernel].width // model.n_samples)
     per_round = 2 * temperatures.size * model.n_sites * SWEEPS_PER_EXCHANGE * copies
+    hottest_cluster = CLUSTER_TEMPERATURE if clusters else 0.0
+    # A cluster move visits every site, and those of its cluster, at most half of them, again.
+    per_round += (temperatures <= hottest_cluster).sum() * model.n_sites * 3 // 2
     sweeps = SWEEPS_PER_EXCHANGE * np.maximum(1, np.asarray(marks) // per_round)
     distinct, place = np.unique(sweeps, return_inverse=True)
     result = parallel_tempering(
@@ -182,7 +185,7 @@ def _tempered(
         seed=seed,
         kernel=kernel,  # type: ignore[arg-type]
         sweeps_per_exchange=SWEEPS_PER_EXCHANGE,
-        cluster_temperature=CLUSTER_TEMPERATURE if clusters else 0.0,
+        cluster_temperature=hottest_cluster,
         marks=distinct.tolist(),
         workers=workers,
     )

@@ -120,11 +120,6 @@ class GatedState:
         """Accepted share of cluster flips, shape (samples, T); NaN where none was tried."""
         return _share(self._stacked("clusters"))
 
-    @property
-    def exchange_acceptance(self) -> NDArray[np.float64]:
-        """Accepted share of exchanges, shape (samples, T - 1); NaN where none was tried."""
-        return _share(self._stacked("exchanges"))
-
     def _stacked(self, name: str) -> NDArray:
         return np.stack([getattr(population, name) for population in self.populations])
 
@@ -266,7 +261,6 @@ class Gated:
             gate=np.zeros(rungs),
             flips=np.zeros((2, rungs), dtype=np.int64),
             clusters=np.zeros((2, rungs), dtype=np.int64),
-            exchanges=np.zeros((2, rungs - 1), dtype=np.int64),
             updates=np.zeros(3, dtype=np.int64),
             rounds=np.zeros(1, dtype=np.int64),
         )

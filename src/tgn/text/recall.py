@@ -109,11 +109,11 @@ class Recall:
         """
         inputs = np.empty((num_examples, self.input_seq_len), np.int64)
         labels = np.empty_like(inputs)
-        block = max(1, AT_ONCE // self.uniforms)
-        for first in range(0, num_examples, block):
-            part = slice(first, min(first + block, num_examples))
-            uniforms = rng.random((part.stop - part.start, self.uniforms))
-            inputs[part], labels[part] = self.from_uniforms(uniforms)
+        uniforms = np.empty((max(1, AT_ONCE // self.uniforms), self.uniforms))
+        for first in range(0, num_examples, len(uniforms)):
+            part = slice(first, first + len(uniforms))
+            drawn = rng.random(out=uniforms[: len(inputs[part])])
+            self._write(drawn, inputs[part], labels[part])
         return inputs, labels
 
     def from_uniforms(self, uniforms: NDArray[np.float64]) -> Examples:
@@ -135,35 +135,48 @@ class Recall:
         inputs, labels
             Both of shape (N, T).
         """
-        pairs, context, weights = self.num_kv_pairs, self.context, self.slot_weights
-        half = self.vocab_size // 2
-        parts = np.cumsum([pairs, pairs, len(weights)])
-        for_keys, for_values, for_slots, for_rest = np.split(uniforms, parts, axis=1)
-        keys = 1 + _without_replacement(for_keys, half - 1)
-        values = half + _without_replacement(for_values, self.vocab_size - half)
-        slots = (np.log(1 - for_slots) / -weights).argsort(axis=1)[:, :pairs]
-        queries = context + 2 * slots
-
-        inputs = np.zeros((len(uniforms), self.input_seq_len), np.int64)
-        inputs[:, 0:context:2] = np.tile(keys, self.num_passes)
-        inputs[:, 1:context:2] = np.tile(values, self.num_passes)
-        if self.random_non_queries:
-            inputs[:, context:] = for_rest * self.vocab_size
-        np.put_along_axis(inputs, queries, keys, axis=1)
-        labels = np.full_like(inputs, IGNORED)
-        np.put_along_axis(labels, queries, values, axis=1)
+        inputs = np.empty((len(uniforms), self.input_seq_len), np.int64)
+        labels = np.empty_like(inputs)
+        self._write(uniforms, inputs, labels)
         return inputs, labels
 
+    def _write(
+        self, uniforms: NDArray[np.float64], inputs: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> None:
+        """As :func:`from_uniforms`, in place: memory that is asked for anew costs as much time."""
+        pairs, context, weights = self.num_kv_pairs, self.context, self.slot_weights
+        half = self.vocab_size // 2
+        parts = np.cumsum([2 * pairs, len(weights)])
+        for_pairs, for_slots, for_rest = np.split(uniforms, parts, axis=1)
+        left = np.tile([half - 1, self.vocab_size - half], len(uniforms))
+        drawn = _without_replacement(for_pairs.reshape(-1, pairs), left).reshape(-1, 2, pairs)
+        keys, values = 1 + drawn[:, 0], half + drawn[:, 1]
+        times = 1 - for_slots
+        np.log(times, out=times)
+        times /= -weights
+        queries = context + 2 * times.argsort(axis=1)[:, :pairs]
 
-def _without_replacement(uniforms: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """Distinct numbers below ``n``, in random order: each row is a draw without replacement.
+        inputs[:, 0:context:2] = np.tile(keys, self.num_passes)
+        inputs[:, 1:context:2] = np.tile(values, self.num_passes)
+        rest = inputs[:, context:]
+        if self.random_non_queries:
+            np.multiply(for_rest, self.vocab_size, out=rest, casting="unsafe")
+        else:
+            rest[:] = 0
+        np.put_along_axis(inputs, queries, keys, axis=1)
+        labels[:] = IGNORED
+        np.put_along_axis(labels, queries, values, axis=1)
+
+
+def _without_replacement(uniforms: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Distinct numbers below the row's ``n``, in random order: a draw without replacement.
 
     The j-th column is the rank of the j-th number among those left. Going back from the last
     draw, each draw that is undone lifts by one the later ranks at or above its own.
     """
     count = uniforms.shape[1]
-    small = np.min_scalar_type(n)
-    ranks = (uniforms.T * (n - np.arange(count))[:, None]).astype(small)
+    small = np.min_scalar_type(n.max(initial=0))
+    ranks = (uniforms.T * (n - np.arange(count)[:, None])).astype(small)
     for draw in reversed(range(count - 1)):
         later = ranks[draw + 1 :]
         later += later >= ranks[draw]

@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 
 # In units of sigma: below the freezing temperature of any matrix, and far above the peak.
 STANDARD_GRID = (0.05, 2.0)
+FEWEST_POINTS = 6  # of a parabola with a variance, corrected for small samples
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,8 @@ class PowerLaw:
     """C ~ |t|^-alpha on one side of a critical temperature, t = (T - T_c) / T_c.
 
     ``aic_difference`` is that of a parabola in t minus that of the power law, both fitted to ln C:
-    positive where the power law is the better account.
+    positive where the power law is the better account. With too few points to tell, all but ``n``
+    are NaN.
     """
 
     alpha: float
@@ -238,8 +240,8 @@ def power_law_at(
     *,
     side: str,
     reach: float = 0.2,
-) -> PowerLaw | None:
-    """Fit a power law to the points on one side of T_c within |t| < reach; None below five points.
+) -> PowerLaw:
+    """Fit a power law to the points on one side of T_c within |t| < reach, six or more of them.
 
     Raises
     ------
@@ -255,8 +257,8 @@ def power_law_at(
     t = (grid - critical_temperature) / critical_temperature
     chosen = (np.abs(t) < reach) & (heat > 0) & ((t < 0) if side == "below" else (t > 0))
     n = int(chosen.sum())
-    if n < 5:  # a parabola with its small-sample correction takes that many
-        return None
+    if n < FEWEST_POINTS:
+        return PowerLaw(np.nan, np.nan, np.nan, n, np.nan)
     t, y = t[chosen], np.log(heat[chosen])
     x = np.log(np.abs(t))
     (slope, intercept), covariance = np.polyfit(x, y, 1, cov=True)

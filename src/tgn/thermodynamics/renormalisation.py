@@ -369,7 +369,7 @@ class SizeLaw(NamedTuple):
 
     ``aicc_difference`` is that of freezing (T_f times one constant) minus that of the power law
     T_c(L) = T_inf (1 + a L^(-1/nu)): positive for the power law. Where it is not above 2, there are
-    fewer than five sizes, or the fit fails, the parameters are NaN and ``reason`` says why.
+    fewer than six sizes, or the fit fails, the parameters are NaN and ``reason`` says why.
     """
 
     limit: float

@@ -40,6 +40,7 @@ Spins = NDArray[np.int8]
 
 LEAST_REPLICAS = 3  # to leave one out and have a pair left
 SETTLED = 1e-8  # largest change of a magnetisation in a sweep
+MOST_SWEEPS = 2000
 ALIKE = 1e-3  # largest root-mean-square distance of two solutions that are one
 MOST_BARRIERS = 20
 
@@ -481,13 +482,24 @@ def surviving(coupled: ArrayLike, states: Spins, temperatures: ArrayLike) -> NDA
     Each is followed upwards in temperature as a solution of the mean-field equations
     m = tanh(J m / T). States that meet go on as one, so the number cannot rise; above the largest
     eigenvalue of J, which is 2 for noise, m = 0 is the only one.
+
+    Raises
+    ------
+    ValueError
+        If a state has not settled: what has not is no solution, and would be counted as one.
     """
     matrix = np.ascontiguousarray(checked_matrix(coupled, "couplings"))
-    kelvins = checked_temperatures(temperatures)
+    grid = checked_temperatures(temperatures)
     standing: Array = np.ascontiguousarray(states, dtype=np.float64)
-    number = np.empty(len(kelvins), np.int64)
-    for place in np.argsort(kelvins):
-        kernels.magnetise(matrix, standing, 1 / kelvins[place], SETTLED, 2000)
+    number = np.empty(len(grid), np.int64)
+    for place in np.argsort(grid):
+        temperature = grid[place]
+        unsettled = kernels.magnetise(matrix, standing, 1 / temperature, SETTLED, MOST_SWEEPS)
+        if unsettled:
+            raise ValueError(
+                f"temperature {temperature:g}: {unsettled} of {len(standing)} states have not "
+                f"settled within {MOST_SWEEPS} sweeps; leave this temperature out"
+            )
         standing = _distinct(standing)
         number[place] = len(standing)
     return number

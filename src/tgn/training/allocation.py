@@ -36,6 +36,7 @@ GPT2_TOKENS = 50257
 PROMPT_TOKENS = 16  # of a prompt of config/prompts.csv, mean
 CATEGORIES, ALL_PROMPTS = 5, 20  # of prompts, and how many of each there are
 MODES = 5  # in which a gate is closed at every dose
+A100_GB = 80  # memory of the larger model of A100
 EXAMPLES = ("recall", "recall_task")  # rules whose batch is given in tokens, not in windows
 
 
@@ -173,6 +174,75 @@ def probes(
             number = 2 if name in constraints["bfloat16"] else 4
             add("constraints_*", name, 3, 1e6 * models[name]["millions"], tokens, number)
     return found
+
+
+def clocks(config: Mapping[str, Any], vocabulary: int = GPT2_TOKENS) -> list[Allocation]:
+    """The jobs on GPUs that time what is not trained: attention, and training steps of gravity.
+
+    Their operations are those that they time, each round once; the clock asks for more rounds of
+    what is over too soon.
+    """
+    language, gravity = config["language_model"], config["gravity"]
+    found = []
+    if language["gpus"]:
+        swept = plan.runs(language)[f"{language['swept']}-0"]["model"]
+        width, longest = swept["width"], max(language["time_contexts"])
+        size, rounds = 4 * width**2, language["repeats"] + 1
+        shares = sum({*language["occupancies"], 1.0})
+        tokens = rounds * (len(language["occupancies"]) + 1) * sum(language["time_contexts"])
+        scores = [rounds * shares * 2 * width * t * (t + 1) for t in language["time_contexts"]]
+        found.append(
+            Allocation(
+                "attention_times",
+                language["swept"],
+                1,
+                1,
+                size,
+                tokens,
+                2 * size * tokens + sum(scores),
+                PEAK["no"],
+                4 * size,
+                activations=16 * width * longest,  # input, queries, keys and values
+            )
+        )
+    if gravity["gpus"]:
+        runs = plan.gravity_runs(language, gravity)
+        text = gravity["text"] or language["text"]
+        for arm in plan.GRAVITY_TIMED:
+            run = runs[f"gravity-{arm}-0"]
+            parts = [
+                _timed(run, arm, gravity, context, text.get("vocabulary") or vocabulary)
+                for context in gravity["time_contexts"]
+            ]
+            largest = max(parts, key=lambda part: part.memory)
+            found.append(
+                replace(
+                    largest,
+                    tokens=sum(part.tokens for part in parts),
+                    operations=sum(part.operations for part in parts),
+                    # no state is kept: what the optimizer keeps is counted with the gradients
+                    gradients=largest.gradients + largest.optimizer,
+                    optimizer=0,
+                )
+            )
+    return found
+
+
+def _timed(
+    run: Mapping[str, Any], arm: str, gravity: Mapping[str, Any], context: int, vocabulary: int
+) -> Allocation:
+    """Training steps of an arm at a context, as :func:`tgn.training.step_times.measure` does."""
+    config = matched({"vocabulary": vocabulary, **run["model"]}, run.get("match"))
+    training = {
+        "steps": gravity["repeats"] + 1,
+        "batch": max(1, gravity["time_tokens"] // context),
+        "optimizer": run["training"]["optimizer"],
+        "precision": run["training"].get("precision", "no"),
+    }
+    model = {**config.to_dict(), "context": context}
+    return _allocation(
+        "gravity_times", arm, 1, {"model": model, "training": training}, 1, vocabulary
+    )
 
 
 def _planned(config: Mapping[str, Any]) -> Iterator[tuple[str, int, str, Mapping[str, Any]]]:
@@ -328,15 +398,17 @@ def table(found: Sequence[Allocation], utilisation: float = UTILISATION) -> str:
             f"{a.tokens / 1e6:>9.1f} {a.operations / 1e15:>10.1f} {a.weights / GB:>8.2f} "
             f"{a.gradients / GB:>7.2f} {a.optimizer / GB:>7.2f} {a.activations / GB:>7.2f} "
             f"{a.memory / GB:>7.2f} {a.checkpoint / GB:>8.2f} {a.hours(utilisation):>9.2f}"
+            f"{' TOO LARGE' * (a.memory > A100_GB * GB)}"
             for a in own
         ]
         lines.append(_sum(f"{rule}, sum", own, utilisation))
     lines.append(_sum("sum", found, utilisation))
     lines.append(
-        f"An A100 at {utilisation:.0%} of its peak: {PEAK['bf16'] / 1e12:g} TFLOP/s in bf16, "
+        f"An A100-80GB at {utilisation:.0%} of its peak: {PEAK['bf16'] / 1e12:g} TFLOP/s in bf16, "
         f"{PEAK['no'] / 1e12:g} in single precision. Evaluation, start-up and loading come on top. "
         "Models of a few million parameters reach far less of it: launching kernels takes the time "
-        "there. Rules without a state train nothing; their jobs take minutes, most of it to load."
+        "there. Rules without a state train nothing; their jobs take minutes, most of it to load. "
+        f"TOO LARGE marks what needs more than the {A100_GB} GB of one GPU."
     )
     return "\n".join(lines)
 

@@ -35,6 +35,7 @@ def measure_hard_gates(
     tokens: str | Path,
     table: str | Path,
     occupancies: Sequence[float],
+    windows: int | None = None,
     batch: int = 8,
     seed: int = 0,
 ) -> None:
@@ -59,6 +60,8 @@ def measure_hard_gates(
         split only.
     occupancies
         Shares of open tokens.
+    windows
+        Contexts read of each split, from its start; None: all.
     seed
         Of the shuffling.
 
@@ -74,7 +77,8 @@ def measure_hard_gates(
     context = model.config.context
     text = {split: open_tokens(folder, split, context) for split in ("validation", "test")}
     # Whole windows only, so that the place of a token in its window is its number modulo context.
-    text = {split: ids[: len(ids) // context * context] for split, ids in text.items()}
+    text = {split: ids[: len(ids) // context * context][: windows and windows * context]
+            for split, ids in text.items()}  # fmt: skip
     end = json.loads((folder / "counts.json").read_text(encoding="utf-8"))["end"]
 
     def scored(network: nn.Module, split: str, hard: HardGate | None) -> evaluation.Scores:

@@ -307,42 +307,47 @@ def level_statistics(
             ],
             axis=1,
         )
-        for quantity, function in (
-            ("log_lowest_gate", _log_lowest),
-            ("log_gate_reopening", _log_reopening),
-            ("log_final_gate", _log_final),
-        ):
-            interval = bootstrap_interval(grids, function, rng=rng, resamples=resamples)
-            by_seed = np.array([function(grids[:, [k]]) for k in range(grids.shape[1])])
+        levels = _levels(grids)
+        by_seed = [_levels(grids[:, [k]]) for k in range(grids.shape[1])]
+        for quantity, units in levels.items():
+            interval = bootstrap_interval(units, _log_mean, rng=rng, resamples=resamples)
             note = "one seed"
             if len(by_seed) > 1:
-                interval = widened(interval, seed_spread([by_seed]), [len(by_seed)])
-                note = f"by seed: {', '.join(f'{value:.2f}' for value in by_seed)}"
+                own = np.array([_log_mean(*seed[quantity]) for seed in by_seed])
+                interval = widened(interval, seed_spread([own]), [len(own)])
+                note = f"by seed: {', '.join(f'{value:.2f}' for value in own)}"
             found.append(
                 {
                     "id": f"{figure}.{arm}_{quantity}",
                     **ends(interval),
-                    "n": len(grids),
+                    "n": len(units[0]),
                     "unit": "nats",
-                    "method": "validation windows, bootstrap; the lowest evaluation is chosen on "
-                    "half of the windows and read on the others",
+                    "method": "bootstrap over validation windows; the lowest evaluation is chosen "
+                    "on half of the windows, once, and read on the others",
                     "note": note,
                 }
             )
     return found
 
 
-def _log_final(gates: NDArray) -> float:
-    return math.log(gates[..., -1].mean() + TINY)
+def _levels(gates: NDArray) -> dict[str, tuple[NDArray, ...]]:
+    """The gates (windows, seeds) that `_log_mean` reads, by quantity, from (..., evaluations).
+
+    The lowest evaluation is chosen on half of the windows and read on the others. Within a resample
+    the halves would share windows, so that the choice comes first.
+    """
+    lowest = int(np.argmin(gates[::2].mean(axis=(0, 1))))
+    others = gates[1::2]
+    return {
+        "log_lowest_gate": (others[..., lowest],),
+        "log_gate_reopening": (others[..., -1], others[..., lowest]),
+        "log_final_gate": (gates[..., -1],),
+    }
 
 
-def _log_lowest(gates: NDArray) -> float:
-    step = int(np.argmin(gates[::2].mean(axis=(0, 1))))
-    return math.log(gates[1::2, :, step].mean() + TINY)
-
-
-def _log_reopening(gates: NDArray) -> float:
-    return math.log(gates[1::2, :, -1].mean() + TINY) - _log_lowest(gates)
+def _log_mean(gates: NDArray, *less: NDArray) -> float:
+    """Log of the mean gate, less that of others."""
+    return math.log(gates.mean() + TINY) - sum(math.log(other.mean() + TINY) for other in less)
 
 
 def _level_slope(

@@ -1,6 +1,6 @@
 """From trained gravity models and their probes to the curves and statistics of the figure.
 
-Intervals hold text and seeds, as :mod:`tgn.training.comparison` says, but for what the note of a
+Intervals hold text and seeds, as :mod:`tgn.training.comparison` says, unless the method of a
 statistic says otherwise. Everything read off a trained model stands beside the same number of the
 network that its training started from (``untrained``).
 """
@@ -53,6 +53,8 @@ PAIRS: tuple[Pair, ...] = (
     ("published_mass_in_value", "published_no_radius"),
     ("published_no_repulsion", PUBLISHED),
     ("published_no_radius", PUBLISHED),
+    ("published_interval_8", PUBLISHED),
+    ("published_soft_cutoff", PUBLISHED),
 )
 # Columns of the attention table, with what ids call them and how they are made.
 LOOKS = {

@@ -4,7 +4,7 @@ The processes are fresh interpreters started by torch's own launcher, since a jo
 inside a script that cannot be imported again. The launcher, and not ``accelerate launch``, because
 that reads settings from the user's home.
 
-    python -m torch.distributed.run --nproc-per-node 2 -m tgn.training.launch arguments.json
+    python -m torch.distributed.run --nproc-per-node 2 -m tgn.training.launch '{"call": ...}'
 """
 
 from __future__ import annotations
@@ -49,21 +49,24 @@ def run(call: str, arguments: Mapping[str, Any], processes: int = 1) -> None:
     # Whatever library reads it: MKL's threads wait for each other in a spin.
     shares = {name for name in os.environ if name.endswith("_NUM_THREADS")} | {"OMP_NUM_THREADS"}
     environment = {**os.environ, **dict.fromkeys(shares, str(max(1, threads // processes)))}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "arguments.json"
-        file.write_text(json.dumps({"call": call, "arguments": dict(arguments)}), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(processes), "--shutdown-timeout", str(PATIENCE)]
-        command += ["-m", "tgn.training.launch", str(file)]
-        status = _waited_for(command, environment)
+    # The launcher's notes would stay in the system's folder for temporary files.
+    with tempfile.TemporaryDirectory(prefix=".launch-", dir=Path.cwd()) as notes:
+        status = _waited_for(_command(call, arguments, processes, notes), environment)
     if status:
         raise RuntimeError(f"{call} failed in one of {processes} processes; its error stands above")
 
 
-def main(file: str) -> None:
-    """What every process does."""
-    content = json.loads(Path(file).read_text(encoding="utf-8"))
-    _call(content["call"], content["arguments"])
+def _command(call: str, arguments: Mapping[str, Any], processes: int, notes: str) -> list[str]:
+    """What starts torch's launcher, which keeps its notes in a folder."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--log-dir", notes]
+    command += ["--nproc-per-node", str(processes), "--shutdown-timeout", str(PATIENCE)]
+    command += ["-m", "tgn.training.launch"]
+    return [*command, json.dumps({"call": call, "arguments": dict(arguments)})]
+
+
+def main(content: str) -> None:
+    """What every process does: ``content`` is JSON of a ``call`` and its ``arguments``."""
+    _call(**json.loads(content))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

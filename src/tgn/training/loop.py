@@ -39,11 +39,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tgn.files import replacing
 from tgn.progress import bar
+from tgn.text.recall import IGNORED
 from tgn.training import checkpoints, optimizers
 from tgn.training.batches import Batches
 
 PRECISIONS = ("no", "bf16")
-IGNORED = -100
 # What TensorBoard calls the columns of `Fit.metrics`, where not as they are called.
 TAGS = {
     "loss": "loss/train",

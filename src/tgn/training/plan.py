@@ -21,6 +21,7 @@ Planned = dict[str, dict[str, Any]]
 
 FLAT = "flat"  # the control of the ramps: as long, the penalty left as it is
 REFERENCE = "transformer"  # with which figure 22 compares
+GRAVITY_TIMED = ("vanilla", "gravity", "published")  # arms whose training steps are timed
 MEAN = "mean"  # what rows over all seeds have for a seed, in figure 22's tables
 
 
@@ -104,6 +105,13 @@ def gravity_runs(language: Section, gravity: Section) -> Planned:
     return _of_gravity(_seeded(_with_gravity(language, gravity)), gravity)
 
 
+def gravity_screening(language: Section, gravity: Section) -> Planned:
+    """Every arm of that figure once, at the ``screening_seed``, as :func:`gravity_runs`."""
+    section, seed = _with_gravity(language, gravity), gravity["screening_seed"]
+    planned = {f"{arm}-{seed}": _run(section, arm, seed=seed) for arm in section["arms"]}
+    return _of_gravity(planned, gravity)
+
+
 def gravity_sweep(language: Section, gravity: Section) -> Planned:
     """The sweep of the arms that have a learning rate of their own, as :func:`sweep`."""
     planned = sweep(_with_gravity(language, gravity))
@@ -113,8 +121,7 @@ def gravity_sweep(language: Section, gravity: Section) -> Planned:
 
 def _with_gravity(language: Section, gravity: Section) -> Section:
     parts = {key: {**language[key], **gravity[key]} for key in ("model", "training")}
-    arms = {arm: settings for arm, settings in gravity["arms"].items() if settings}
-    return {**gravity, **parts, "arms": arms}
+    return {**gravity, **parts}
 
 
 def _of_gravity(planned: Planned, gravity: Section) -> Planned:

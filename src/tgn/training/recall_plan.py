@@ -33,13 +33,17 @@ def sweep(section: Section) -> Planned:
     """Runs for each arm and learning rate, by name, with the seeds after all of the figure's.
 
     They are ``sweep_seeds``, since whether recall is learnt in time can hang on the seed. Their
-    test sets are not read.
+    test sets are not read. Validation sets are every ``sweep_evaluate_every`` steps, if not None:
+    how soon a task is solved tells one rate from another.
     """
     first = max(run["seed"] for run in runs(section).values()) + 1
     planned = {}
     for _, run in _arms(section):
         steps = max(1, round(section["sweep_fraction"] * run["training"]["steps"]))
-        shorter = {"training": {**run["training"], "steps": steps}, "test_tasks": []}
+        training = {**run["training"], "steps": steps}
+        if every := section["sweep_evaluate_every"]:
+            training["evaluate_every"] = every
+        shorter = {"training": training, "test_tasks": []}
         for rate, after in product(section["rate_grid"], range(section["sweep_seeds"])):
             planned[f"{run['arm']}-rate-{rate:g}-{first + after}"] = (
                 run | shorter | {"seed": first + after, "rate": rate}
@@ -74,8 +78,6 @@ def _arms(section: Section) -> Iterator[tuple[Section, dict[str, Any]]]:
     for width in section["widths"]:
         wide = {"width": width, "mlp_width": section["model"]["mlp_width"] * width // usual}
         for arm, settings in section["arms"].items():
-            if settings is None:
-                continue
             yield (
                 settings,
                 {

@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from statsmodels.stats.proportion import proportion_confint
 
-from tgn.files import write_table
+from tgn.claims import quantity
+from tgn.files import write_json, write_table
 from tgn.statistics import (
     Interval,
     Statistic,
@@ -35,6 +36,18 @@ MEAN = "mean"  # what the rows over seeds have for a seed
 FULL_HISTORY = ("attention", "tgn")  # what is held against the best of the fixed states
 TINY = 1e-12  # keeps the logarithm of a gate finite
 TASK = ["input_seq_len", "num_kv_pairs"]
+OPEN = ["open", "open_low", "open_high"]
+# What decides claims, and the baselines that must be fair before it may.
+ATTENTION = "fig22.recall_trained_least_attention"
+BASELINES = {
+    "fig22.recall_longest_mamba_16": (ATTENTION, "fig22.recall_trained_lightest_mamba_16"),
+    "fig22.recall_longest_tgn": (ATTENTION,),
+    "fig22.recall_longest_tgn_published": (ATTENTION,),
+    "fig22.recall_heaviest_attention_minus_best_fixed_state": (
+        ATTENTION,
+        "fig22.recall_trained_lightest_mamba_64",
+    ),
+}
 
 Runs = Mapping[str, Mapping[str, Any]]
 Record = dict[str, Any]
@@ -51,11 +64,13 @@ def summarise(
     occupancy: str,
     recall_training: str,
     statistics: str,
+    undecided: str,
     runs: Runs,
     width: int,
     length: int,
     pairs: int,
     early: float,
+    fair: float,
     model: str,
     evidence: Any,
     resamples: int,
@@ -74,8 +89,8 @@ def summarise(
         of the arms of the usual width.
     widths
         Parquet to write: :func:`accuracy_table` of all arms.
-    statistics
-        JSON to write.
+    statistics, undecided
+        JSON to write: all statistics, but for those that :func:`withheld` lists.
     runs
         Plan of the runs, as :func:`tgn.training.recall_plan.runs`.
     width
@@ -84,6 +99,8 @@ def summarise(
         At which accuracy is read against pairs, and against length.
     early
         Fraction of a run that is its early phase.
+    fair
+        Accuracy that baselines must reach before claims are judged.
     model, evidence
         What was measured, for the statistics.
     """
@@ -106,6 +123,7 @@ def summarise(
         accuracy_statistics(means),
         length_statistics(means, pairs),
         capacity_statistics(means, length),
+        width_statistics(everything[everything["seed"] == MEAN], runs, length),
         position_statistics(gates[gates["seed"] == MEAN], length, pairs),
         gate_statistics(
             trained,
@@ -116,7 +134,35 @@ def summarise(
         ),
     )
     own = [Statistic(**fields, model=model, evidence=evidence) for fields in records]
-    write_statistics(statistics, [*read_statistics(convergence), *own])
+    reasons = withheld(own, fair)
+    kept = [statistic for statistic in own if statistic.id not in reasons]
+    write_statistics(statistics, [*read_statistics(convergence), *kept])
+    write_json(
+        undecided, [{"id": id, "model": model, "reason": why} for id, why in reasons.items()]
+    )
+
+
+def withheld(statistics: Sequence[Statistic], fair: float) -> dict[str, str]:
+    """The statistics that may decide no claim, since a baseline of theirs is not fair, and why.
+
+    A baseline is fair unless all of its interval lies below what it must reach.
+    """
+    known = {statistic.id: statistic for statistic in statistics}
+    found = {}
+    for id, baselines in BASELINES.items():
+        unfair = [
+            f"{_written(baseline)}, and a fair baseline has {fair:g}"
+            for baseline in (known[name] for name in baselines if name in known)
+            if (baseline.value if baseline.ci_high is None else baseline.ci_high) < fair
+        ]
+        if id in known and unfair:
+            found[id] = "; ".join([*unfair, f"without that condition, {_written(known[id])}"])
+    return found
+
+
+def _written(statistic: Statistic) -> str:
+    number = quantity(statistic.value, statistic.ci_low, statistic.ci_high, statistic.unit)
+    return f"{statistic.id} is {number}"
 
 
 def trained_on(runs: Runs) -> set[tuple[int, int]]:
@@ -155,7 +201,7 @@ def accuracy_table(found: pd.DataFrame, trained: set[tuple[int, int]]) -> pd.Dat
     -------
     table with columns arm, seed (text), state_bytes, parameters, input_seq_len, num_kv_pairs,
     accuracy, low, high, n (sequences), seeds, among, trained, chance (any value), context_chance
-    (any value of the context)
+    (any value of the context), learnt (whether the arm is clearly above that on any trained set)
     """
     factor = overdispersion(found)
     rows = []
@@ -176,12 +222,17 @@ def accuracy_table(found: pd.DataFrame, trained: set[tuple[int, int]]) -> pd.Dat
                 | {"seed": str(seed), "accuracy": accuracy, "low": low, "high": high}
                 | {"n": n, "trials": trials, "seeds": len(part), "among": part["among"].mean()}
             )
-    return pd.DataFrame(rows)
+    made = pd.DataFrame(rows)
+    known = made[(made["seed"] == MEAN) & made["trained"]]
+    above = known.loc[known["low"] > known["context_chance"], "arm"]
+    return made.assign(learnt=made["arm"].isin(above))
 
 
-def overdispersion(found: pd.DataFrame) -> float:
+def overdispersion(
+    found: pd.DataFrame, value: str = "accuracy", keys: Sequence[str] = ("arm", *TASK)
+) -> float:
     """Variance over seeds in units of p (1 - p), over all arms and test sets; NaN if unknown."""
-    groups = found.groupby(["arm", *TASK])["accuracy"]
+    groups = found.groupby(list(keys))[value]
     seeds, mean = groups.size(), groups.mean()
     several = seeds > 1
     squares = (groups.var() * (seeds - 1))[several].sum()
@@ -213,9 +264,10 @@ def occupancy_table(found: pd.DataFrame) -> pd.DataFrame:
     -------
     table with columns arm, seed (text; ``mean`` over the seeds, where the spread of several seeds
     is in the interval), layer, position, input_seq_len, num_kv_pairs, gate, low, high, open (share
-    above 1/2), n
+    above 1/2), open_low, open_high (its interval, as that of an accuracy), n
     """
     keys = ["arm", "layer", "position", *TASK]
+    factor = overdispersion(found, "open", keys)
     rows = []
     for names, table in found.groupby(keys):
         for seed, part in [*table.groupby("seed"), (MEAN, table)]:
@@ -224,11 +276,13 @@ def occupancy_table(found: pd.DataFrame) -> pd.DataFrame:
             if seeds > 1:
                 variance += float(part["gate"].var()) / seeds
             margin = 1.96 * math.sqrt(variance)
+            opened, n = float(part["open"].mean()), int(part["n"].sum())
+            trials = effective(n, seeds, factor if seed == MEAN else 0.0)
             rows.append(
                 dict(zip(keys, names, strict=True))
-                | {"seed": str(seed), "gate": gate, "open": float(part["open"].mean())}
+                | {"seed": str(seed), "gate": gate, "n": n}
                 | {"low": max(0.0, gate - margin), "high": min(1.0, gate + margin)}
-                | {"n": int(part["n"].sum())}
+                | dict(zip(OPEN, (opened, *wilson(opened, trials)), strict=True))
             )
     return pd.DataFrame(rows)
 
@@ -259,12 +313,15 @@ def training_table(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _accuracy(row: pd.Series) -> Record:
-    note = ""
+    notes = []
     if row["seeds"] == 1:
         known = row["trials"] < row["n"]
-        note = "one seed; in the interval the spread of seeds is " + (
-            "that of other arms" if known else "left out"
+        notes.append(
+            "one seed; in the interval the spread of seeds is "
+            + ("that of other arms" if known else "left out")
         )
+    if not row["learnt"]:
+        notes.append("the arm never left the chance of the context on any trained set")
     return {
         "value": row["accuracy"],
         "ci_low": row["low"],
@@ -272,12 +329,12 @@ def _accuracy(row: pd.Series) -> Record:
         "n": row["n"],
         "unit": "share of queries",
         "method": "mean over test sequences, Wilson's interval",
-        "note": note,
+        "note": "; ".join(notes),
     }
 
 
 def accuracy_statistics(means: pd.DataFrame) -> list[Record]:
-    """Accuracy of every arm on every test set, and the least on those it was trained for."""
+    """Accuracy of every arm on every test set; the least, and the lightest, it was trained for."""
     found = [
         {"id": f"fig22.recall_{r['arm']}_{r['input_seq_len']}_{r['num_kv_pairs']}", **_accuracy(r)}
         for _, r in means.iterrows()
@@ -295,6 +352,8 @@ def accuracy_statistics(means: pd.DataFrame) -> list[Record]:
                 "intervals at a level shared among them",
             }
         )
+        lightest = table.sort_values([*reversed(TASK)]).iloc[0]
+        found.append({"id": f"fig22.recall_trained_lightest_{arm}", **_accuracy(lightest)})
     return found
 
 
@@ -364,6 +423,33 @@ def capacity_statistics(means: pd.DataFrame, length: int) -> list[Record]:
     return found
 
 
+def width_statistics(means: pd.DataFrame, runs: Runs, length: int) -> list[Record]:
+    """What a wider model is worth to an arm that has several widths, with most pairs at a length.
+
+    Parameters
+    ----------
+    means
+        Of :func:`accuracy_table` of all arms.
+    runs
+        Plan of the runs, in which arms of other widths are called ``arm_d128``.
+    """
+    widths = {run["arm"]: float(run["model"]["width"]) for run in runs.values()}
+    table = means[means["input_seq_len"] == length]
+    pairs = table["num_kv_pairs"].max()
+    table = table[table["num_kv_pairs"] == pairs]
+    return [
+        {
+            "id": f"fig22.recall_heaviest_slope_width_{arm}",
+            **ends(slope(np.log2(rows["arm"].map(widths).to_numpy()), rows)),
+            "n": int(rows["n"].min()),
+            "unit": "share of queries per doubling",
+            "method": f"least squares over {len(rows)} widths; {length} tokens, {pairs} pairs",
+        }
+        for arm, rows in table.groupby(table["arm"].str.replace(r"_d\d+$", "", regex=True))
+        if len(rows) > 1
+    ]
+
+
 def _interval(row: pd.Series) -> Interval:
     return Interval(row["accuracy"], row["low"], row["high"])
 
@@ -387,7 +473,7 @@ def slope(x: NDArray[np.float64], table: pd.DataFrame) -> Interval:
 
 
 def position_statistics(gates: pd.DataFrame, length: int, pairs: int) -> list[Record]:
-    """Gate at queries less the gate elsewhere, by arm and layer."""
+    """Gate at queries less the gate elsewhere, and shares of open gates, by arm and layer."""
     at = gates[(gates["input_seq_len"] == length) & (gates["num_kv_pairs"] == pairs)]
     found = []
     for (arm, layer), table in at.groupby(["arm", "layer"]):
@@ -405,6 +491,18 @@ def position_statistics(gates: pd.DataFrame, length: int, pairs: int) -> list[Re
                 "classes of positions; over sequences",
             }
         )
+        for place, row in (("query", rows.loc["query"]), ("elsewhere", others[OPEN].mean())):
+            found.append(
+                {
+                    "id": f"fig22.recall_{arm}_open_{place}_layer_{layer}",
+                    **ends(Interval(*map(float, row[OPEN]))),
+                    "n": int(rows["n"].iloc[0]),
+                    "unit": "share of tokens",
+                    "method": f"gates above 1/2; {length} tokens, {pairs} pairs; elsewhere: mean "
+                    f"of {len(others)} classes of positions; Wilson's interval over sequences, "
+                    "with the spread of seeds over all arms and layers",
+                }
+            )
     return found
 
 

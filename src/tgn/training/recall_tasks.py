@@ -27,6 +27,7 @@ from tgn.training.comparison import seed_spread, widened
 from tgn.training.recall_statistics import wilson
 
 MEAN, ALL = "mean", "all"  # what rows over seeds, and over all test sets or tokens, have
+OPEN = ["open", "open_low", "open_high"]
 CONTRAST = "query - all"
 GATES = 3  # the split of the generator, after synthetic's three
 AT_ONCE = 2**18  # tokens
@@ -346,7 +347,8 @@ def occupancy_table(found: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    table with columns task, arm, role, layer, seed, gate, low, high, open, n, seeds
+    table with columns task, arm, role, layer, seed, gate, low, high, open (share of gates above
+    1/2), open_low, open_high, n, seeds; no interval of a difference of shares
     """
     keys = ["task", "arm", "role", "seed"]
     over_layers = found.groupby(keys, as_index=False).agg(
@@ -361,20 +363,29 @@ def occupancy_table(found: pd.DataFrame) -> pd.DataFrame:
     keys = ["task", "role", "layer"]
     for names, rivals in every.groupby(keys):
         least = -1.0 if names[1] == CONTRAST else 0.0
-        spread = seed_spread([arm.to_numpy() for _, arm in rivals.groupby("arm")["gate"]])
+        spread, open_spread = (
+            seed_spread([arm.to_numpy() for _, arm in rivals.groupby("arm")[value]])
+            for value in ("gate", "open")
+        )
         for arm, table in rivals.groupby("arm"):
             for seed, part in [*table.groupby("seed"), (MEAN, table)]:
-                value = float(part["gate"].mean())
+                value, opened = float(part["gate"].mean()), float(part["open"].mean())
+                n = int(part["n"].sum())
                 margin = 1.96 * math.sqrt((part["standard_error"] ** 2).sum()) / len(part)
                 interval = Interval(value, value - margin, value + margin)
                 if seed == MEAN:
                     interval = widened(interval, spread, [len(part)])
                 interval = _within(interval, least)
+                share = Interval(opened, math.nan, math.nan)
+                if names[1] != CONTRAST:
+                    share = Interval(opened, *wilson(opened, n))
+                    if seed == MEAN:
+                        share = _within(widened(share, open_spread, [len(part)]))
                 rows.append(
                     dict(zip(keys, names, strict=True))
                     | {"arm": arm, "seed": str(seed), "gate": value, "low": interval.low}
-                    | {"high": interval.high, "open": float(part["open"].mean())}
-                    | {"n": int(part["n"].sum()), "seeds": len(part)}
+                    | {"high": interval.high, **dict(zip(OPEN, share, strict=True))}
+                    | {"n": n, "seeds": len(part)}
                 )
     return pd.DataFrame(rows)
 
@@ -414,6 +425,8 @@ def shape_table(shapes: Mapping[str, tuple[NDArray, NDArray]]) -> pd.DataFrame:
 def accuracy_statistics(answers: pd.DataFrame) -> list[Record]:
     """Accuracies over all test sets and on each, and differences of the gated arms to others."""
     means = answers[answers["seed"] == MEAN]
+    guesses = means[means["parameters"] == 0].sort_values("accuracy")
+    best = guesses.drop_duplicates(["task", "stratum"], keep="last").set_index(["task", "stratum"])
     found = []
     for _, row in means.iterrows():
         place = "" if row["stratum"] == ALL else f"_{row['stratum'].replace(' ', '_')}"
@@ -424,7 +437,9 @@ def accuracy_statistics(answers: pd.DataFrame) -> list[Record]:
                 "n": row["n"],
                 "unit": "share of sequences",
                 "method": "test sequences, Wilson's interval; over seeds Student's, in squares",
-                "note": _seeds(row["seeds"]) if row["parameters"] else "",
+                "note": _about_run(row, best.loc[(row["task"], row["stratum"])])
+                if row["parameters"]
+                else "",
             }
         )
     whole = means[means["stratum"] == ALL].set_index(["task", "arm"])
@@ -453,12 +468,19 @@ def _interval(row: pd.Series) -> Interval:
     return Interval(float(row["accuracy"]), float(row["low"]), float(row["high"]))
 
 
+def _about_run(row: pd.Series, guess: pd.Series) -> str:
+    """Of how many seeds an accuracy is, and whether it could be had without any training."""
+    above = row["low"] > guess["accuracy"]
+    untrained = f"not clearly above {guess['accuracy']:.4g}, which {guess['arm']} has untrained"
+    return "; ".join(filter(None, [_seeds(row["seeds"]), "" if above else untrained]))
+
+
 def _seeds(count: int) -> str:
     return "" if count > 1 else "one seed; the spread of seeds is that of other arms"
 
 
 def gate_statistics(occupied: pd.DataFrame) -> list[Record]:
-    """Mean gate of each gated arm; and of the query less that of all tokens, layers together."""
+    """Mean gates and shares of open ones, of all tokens and of the query, layers together."""
     means = occupied[(occupied["seed"] == MEAN) & (occupied["layer"] == ALL)]
     found = []
     for (task, arm), table in means.groupby(["task", "arm"]):
@@ -479,6 +501,17 @@ def gate_statistics(occupied: pd.DataFrame) -> list[Record]:
                 **common,
             },
         ]
+        for name, role in (("open", ALL), ("open_query", "query")):
+            found.append(
+                {
+                    "id": f"recall_tasks.{task}_{arm}_{name}",
+                    **ends(Interval(*rows.loc[role, OPEN])),
+                    **common,
+                    "unit": "share of tokens",
+                    "method": "gates above 1/2, mean over layers; Wilson's interval over "
+                    "sequences, over seeds Student's, in squares",
+                }
+            )
     return found
 
 

@@ -65,11 +65,12 @@ def summarise(
         Figure 14's table of ranks by state.
     curves
         Written: mean over windows with its 95 % band, by arm, seed, mode, dose, layer and quantity
-        (ranks; at the last layer also ``nats``, ``gate`` and ``log_ratio``, the log rank less that
-        of the same window with the gate shut).
+        (ranks; at the last layer also ``nats``, ``gate``, ``extra_nats``, the loss less that of the
+        same window as the network was trained, and ``log_ratio``, the log rank less that with the
+        gate shut).
     matched
-        Written: log rank less that awake by state, of people (``brain``, mean over subjects) and of
-        the curves at the dose that stands for the state.
+        Written: log rank less that awake by state with its 95 % interval, of people (``brain``,
+        over subjects) and of the curves at the dose that stands for the state (over windows).
     null
         Written: the similarity of people and network, measured and with states permuted.
     runs
@@ -98,11 +99,12 @@ def summarise(
     opened = gate_of_depth(depth)
     shapes = state_curves(seen, arms, opened)
     write_table(matched, matched_table(people, shapes, opened, rng=rng, resamples=resamples))
-    found = similarities(people, shapes, permutations=permutations, rng=rng)
+    means = {curve: windows.mean(axis=0) for curve, windows in shapes.items()}
+    found = similarities(people, means, permutations=permutations, rng=rng)
     write_table(null, found)
     simulated = "simulated" in (evidence, states_evidence)
     records += similarity_statistics(
-        people, shapes, found, first=arms[0], rng=rng, resamples=resamples,
+        people, means, found, first=arms[0], rng=rng, resamples=resamples,
         model=f"{model}; {states_model}", evidence="simulated" if simulated else "real",
     )  # fmt: skip
     write_statistics(statistics, records)
@@ -120,11 +122,11 @@ def curve_table(seen: pd.DataFrame, *, rng: np.random.Generator, resamples: int)
     """Mean and 95 % bootstrap band over windows, as ``curves`` of :func:`summarise`."""
     keys = ["arm", "seed", "mode", "dose", "layer"]
     last = last_layer(seen)
-    last = last.assign(log_ratio=log_ratios(last))
+    last = last.assign(log_ratio=log_ratios(last), extra_nats=extra_nats(last))
     long = pd.concat(
         [
             seen.melt([*keys, "window"], [RANK, PARTICIPATION], "quantity"),
-            last.melt([*keys, "window"], ["log_ratio", "nats", "gate"], "quantity"),
+            last.melt([*keys, "window"], ["log_ratio", "nats", "extra_nats", "gate"], "quantity"),
         ]
     )
     labels = long.groupby([*keys, "quantity"], dropna=False).ngroup()
@@ -145,6 +147,14 @@ def log_ratios(last: pd.DataFrame) -> pd.Series:
     ranks = last.assign(shuffled=last["mode"] == UNTRAINED, log=np.log(last[RANK]))
     shut = ranks[ranks["dose"] == SHUT].set_index(keys)["log"]
     return ranks["log"] - shut.loc[pd.MultiIndex.from_frame(ranks[keys])].to_numpy()
+
+
+def extra_nats(last: pd.DataFrame) -> pd.Series:
+    """Loss less that of the same window with the network as it was trained."""
+    keys = ["arm", "seed", "window"]
+    trained = (last["mode"] == OWN) | ((last["mode"] == SCALED) & (last["dose"] == OPEN))
+    own = last[trained].set_index(keys)["nats"]
+    return last["nats"] - own.loc[pd.MultiIndex.from_frame(last[keys])].to_numpy()
 
 
 def last_layer(seen: pd.DataFrame) -> pd.DataFrame:
@@ -241,6 +251,14 @@ def _contrasts(final: pd.DataFrame) -> dict[str, tuple[Contrast, str, str]]:
         "log_rank_own_minus_shut": (
             less(own, shut, quantity=RANK), "nats", f"{log_rank}, as trained less {dose} at 0",
         ),
+        "log_rank_random_minus_shut": (
+            less((RANDOM, half), shut, quantity=RANK), "nats",
+            f"{log_rank}, a share of {half:g} of the gates open at random less all shut",
+        ),
+        "log_rank_permuted_minus_shut": (
+            less((PERMUTED,), shut, quantity=RANK), "nats",
+            f"{log_rank}, gates as trained but at other tokens less all shut",
+        ),
         "log_rank_own_minus_permuted": (
             less(own, (PERMUTED,), quantity=RANK), "nats",
             f"{log_rank}, gates as trained less the same at other tokens",
@@ -307,19 +325,27 @@ def state_curves(
 
     Returns
     -------
-    dict of arrays, shape (states,)
-        By arm; ``untrained`` is the first arm with its weights shuffled, and ``depth`` a straight
-        line in the gate, what any falling curve has in common with a network's.
+    dict of arrays, shape (windows, states)
+        Mean over seeds, by arm. Of the first arm also ``random``, its gates open at random, and
+        ``untrained``, its weights shuffled. ``depth`` is a straight line in the gate, what any
+        falling curve has in common with a network's; its shape is (1, states).
     """
     final = last_layer(seen)
+    final = final.assign(log=np.log(final[RANK]))
     gates = np.array(list(opened.values()))
-    found = {}
-    for arm, mode in [*((arm, CLAMPED) for arm in arms), (arms[0], UNTRAINED)]:
-        rows = final[(final["arm"] == arm) & final["mode"].isin((mode, SCALED))]
-        means = np.log(rows[RANK]).groupby(rows["dose"]).mean().sort_index()
-        curve = np.interp(gates, means.index.to_numpy(), means.to_numpy())
-        found[UNTRAINED if mode == UNTRAINED else arm] = curve
-    return found | {"depth": gates}
+    main = final["mode"].isin((CLAMPED, SCALED))
+    at_end = main & final["dose"].isin((OPEN, SHUT))  # where a random gate is the clamped one
+    chosen = {arm: main & (final["arm"] == arm) for arm in arms}
+    own = final["arm"] == arms[0]
+    chosen[RANDOM] = own & ((final["mode"] == RANDOM) | at_end)
+    chosen[UNTRAINED] = own & (final["mode"] == UNTRAINED)
+
+    def at_states(rows: pd.DataFrame) -> Array:
+        ranks = rows.pivot_table(index="window", columns="dose", values="log")
+        doses = ranks.columns.to_numpy()
+        return np.stack([np.interp(gates, doses, window) for window in ranks.to_numpy()])
+
+    return {name: at_states(final[rows]) for name, rows in chosen.items()} | {"depth": gates[None]}
 
 
 def matched_table(
@@ -332,16 +358,17 @@ def matched_table(
 ) -> pd.DataFrame:
     """Log rank less that awake by state, as ``matched`` of :func:`summarise`."""
     rows = []
-    base = list(opened).index(BASE)
-    for place, (state, gate) in enumerate(opened.items()):
+    for state, gate in opened.items():
         differences = (people[state] - people[BASE]).dropna().to_numpy()
         if len(differences) > 1:
             mean = bootstrap_interval(differences, rng=rng, resamples=resamples)
             rows.append(("brain", state, gate, *mean, len(differences)))
-        for curve, values in shapes.items():
-            if curve != "depth":
-                value = values[place] - values[base]
-                rows.append((curve, state, gate, value, np.nan, np.nan, 1))
+    base = list(opened).index(BASE)
+    for curve, windows in shapes.items():
+        if curve != "depth":
+            band = bootstrap_band(windows - windows[:, [base]], rng=rng, resamples=resamples)
+            count = [len(windows)] * len(opened)
+            rows += zip([curve] * len(opened), opened, opened.values(), *band, count, strict=True)
     return pd.DataFrame(rows, columns=["curve", "state", "gate", "value", "low", "high", "n"])
 
 
@@ -457,19 +484,19 @@ def similarity_statistics(
             "correlation over states of a person's log rank with the depth of sedation, falling"
         )  # fmt: skip
         add(name, _mean(each, rng, resamples), "", f"{words}; {over}, 95 % bootstrap interval")
+        own = found[(found["curve"] == curve) & found["permuted"]]["value"].to_numpy()
+        low, high = np.quantile(own, [0.025, 0.975])
+        middle = float(np.clip(own.mean(), low, high))
+        add(
+            f"{name}_permuted", Interval(middle, float(low), float(high)), "",
+            f"{words}, states permuted within each person; {over}, mean and 95 % range over "
+            f"{len(own)} permutations",
+        )  # fmt: skip
         if curve != first:
             continue
         add(
             "similarity_minus_depth", _mean(each - line, rng, resamples), "",
             f"{said}, less that with the depth itself; {over}, 95 % bootstrap interval",
-        )  # fmt: skip
-        own = found[(found["curve"] == curve) & found["permuted"]]["value"].to_numpy()
-        low, high = np.quantile(own, [0.025, 0.975])
-        middle = float(np.clip(own.mean(), low, high))
-        add(
-            "similarity_permuted", Interval(middle, float(low), float(high)), "",
-            f"{said}, states permuted within each person; {over}, mean and 95 % range over "
-            f"{len(own)} permutations",
         )  # fmt: skip
         p = (1 + int((own >= each.mean() - 1e-12).sum())) / (1 + len(own))
         add("similarity_p", p, "", f"share of {len(own)} permutations as similar; one-sided")

@@ -130,11 +130,11 @@ def calculate_correlation_length(
     """
     if np.ndim(temperature):
         raise ValueError(f"temperature must be one number, got {temperature!r}")
-    kelvin = checked_temperatures(temperature)[0]
+    temperature = checked_temperatures(temperature)[0]
     values = np.asarray(weight_matrix, np.float64)
     lowest = checked_levels(values, "weight_matrix").min()
     found = renormalisation.correlation_length(
-        np.exp(-(values - lowest) / kelvin),
+        np.exp(-(values - lowest) / temperature),
         rng=np.random.default_rng(rng),
         permutations=n_permutations,
     )

@@ -53,13 +53,13 @@ def replica_entropy(
         fewer than three replicas or one sample.
     """
     _check(method)
-    kelvin = _number(temperature)
+    temperature = _number(temperature)
     if method == "levels":
-        return float(thermal_properties(_standard(weight_matrix), [kelvin]).entropy[0])
+        return float(thermal_properties(_standard(weight_matrix), [temperature]).entropy[0])
     generator = np.random.default_rng(rng)
     coupled = replicas.couplings(weight_matrix, n_spins, rng=generator)
     found = replicas.sample(
-        coupled, [kelvin], rng=generator, n_replicas=n_replicas, n_samples=n_samples
+        coupled, [temperature], rng=generator, n_replicas=n_replicas, n_samples=n_samples
     )
     return replicas.thermodynamics(found).entropy / len(coupled)
 
@@ -155,13 +155,13 @@ def replica_symmetry_breaking(
         fewer than three replicas, one sample or 19 draws of the null.
     """
     _check(method)
-    kelvin = _number(temperature)
+    temperature = _number(temperature)
     generator = np.random.default_rng(rng)
     if method == "levels":
-        return _level_breaking(weight_matrix, kelvin, n_replicas, n_null, level, generator)
+        return _level_breaking(weight_matrix, temperature, n_replicas, n_null, level, generator)
     test, found = replicas.breaking(
         weight_matrix,
-        kelvin,
+        temperature,
         rng=generator,
         n_spins=n_spins,
         n_replicas=n_replicas,
@@ -319,11 +319,11 @@ def free_energy_landscape(
     ValueError
         If the matrix is unfit, the temperature not positive, or there are no samples.
     """
-    kelvin = _number(temperature)
+    temperature = _number(temperature)
     generator = np.random.default_rng(rng)
     coupled = replicas.couplings(weight_matrix, n_spins, rng=generator)
     found = replicas.sample(
-        coupled, [kelvin], rng=generator, n_replicas=n_replicas, n_samples=n_samples
+        coupled, [temperature], rng=generator, n_replicas=n_replicas, n_samples=n_samples
     )
     energies = found.energies[:, found.rungs[0]].ravel()
     thermal = replicas.thermodynamics(found)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Install SLURM and munge from Debian's packages, with the programs of SLURM's client in $CLIENT
 # and so off everyone's PATH: where Snakemake finds them and no controller answers, it waits.
-# Needs apt and root.
+# Needs apt, root and a network, and ends with status 3 where one lacks.
 set -euo pipefail
 CLIENT=${1:?"usage: install.sh FOLDER, where the client's programs go"}
 mkdir -p "$CLIENT"
@@ -21,6 +21,6 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
   chmod +x /usr/sbin/policy-rc.d
   trap 'rm /usr/sbin/policy-rc.d' EXIT
 fi
-apt-get update -qq
+apt-get update -qq --error-on=any || { echo "apt reaches no archive of packages" >&2; exit 3; }
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
   slurmctld slurmd slurm-client munge > /dev/null

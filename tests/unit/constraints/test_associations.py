@@ -15,6 +15,7 @@ from tgn.constraints.associations import (
     family_means,
     held_out_errors,
     indicator,
+    jackknife_interval,
     log_depth_constant,
     mixed_model,
     partial_correlation,
@@ -188,3 +189,15 @@ def test_shares_add_up_and_find_the_block_that_predicts():
         assert means[planted] > 0.6 * baseline.mean()
     full = baseline - sum(reductions.values())
     assert (full >= -1e-9).all()  # what is left is the error with every block, family by family
+
+
+def test_the_spread_of_few_models_is_covered():
+    """A bootstrap over eight misses it in one of three cases."""
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(300):
+        values = rng.normal(0, 2, 8)
+        found = jackknife_interval(8, lambda kept, v=values: float(np.log(v[kept].std(ddof=1))))
+        covered.append(found.low <= np.log(2) <= found.high)
+    assert np.mean(covered) > 0.88
+    with pytest.raises(Undecidable, match="takes 6"):
+        jackknife_interval(5, lambda kept: 0.0)

@@ -9,6 +9,7 @@ import pytest
 
 from tgn.constraints.associations import Undecidable
 from tgn.constraints.controlled import groups, within_slope
+from tgn.constraints.pairs import log_spread_ratio
 from tgn.constraints.summary import ask, summarise
 from tgn.constraints.tables import COMPLEXITY, answered, by_block, turning_layer
 from tgn.statistics import Statistic, read_statistics
@@ -189,6 +190,20 @@ def test_neutral_statements_are_held_against_the_others(log_gain, expected):
     assert "4 prompts" in found.why_not("log_gain_neutral_minus_others", "m")
 
 
+def test_prompts_of_one_token_have_the_gain_of_the_first():
+    record = model("m")
+    table = blocks(record, 0.4, np.random.default_rng(1), 0.02)
+    extra = [
+        rows(record, table.assign(category=category, value=table["value"] * times), "gain_first")
+        for category, times in (("first_token", 1.0), ("shuffled_tokens", 3.0))
+    ]
+    found = planted([record], lambda _: 0.1, extra=extra)
+    alone = found["log_gain_final_first_token", "m"]
+    assert alone.value == pytest.approx(0.4, abs=0.02)
+    assert alone.ci_low < alone.value < alone.ci_high
+    assert "gain_median was not measured" in found.why_not("log_gain_final_shuffled_tokens", "m")
+
+
 @pytest.mark.parametrize("times", [300.0, 1.0])
 def test_late_values_of_one_lab(times):
     rng, parts = np.random.default_rng(4), []
@@ -311,6 +326,8 @@ def test_depth_law_planted_true():
     for name in ("gain_with_layers", "gain_with_layers_rank", "gain_with_layers_given_rho"):
         assert side(found[name, "all"]) == "below"
     assert side(found["gain_with_inverse_layers_given_rho", "all"]) == "above"
+    assert side(found["gain_with_law", "all"]) == "above"
+    assert side(found["depth_minus_width_prediction", "all"]) == "above"
     assert side(found["gain_per_inverse_layers", "all"]) == "above"
     assert side(found["depth_minus_density_prediction", "all"]) == "above"
     assert side(found["gain_with_rho_given_layers", "all"]) == "open"
@@ -371,6 +388,34 @@ def test_heritage_planted_false():
     assert side(found["heritage_minus_geometry", "all"]) == "below"
     assert side(found["geometry_minus_scale", "all"]) == "above"
     assert found["heritage_p_permuted", "all"].value > 0.05
+
+
+def test_a_lab_that_cannot_be_left_out_is_named():
+    records = [m for m in zoo() if m["lab"] == "eleutherai" or m["family"] == "f0"]
+    records += [m for m in zoo() if m["lab"] == "meta" and m["family"] != "f0"]
+    both = planted(records, of_lab)["heritage_p_leave_one_lab_out", "all"]
+    assert "two families" not in both.note
+    alone = planted([m for m in records if m["lab"] in ("eleutherai", "meta")], of_lab)
+    assert "none has two families left" in alone.why_not("heritage_p_leave_one_lab_out")
+    rest = [m for m in records if m["lab"] != "meta" or m["family"] == "f0"]
+    one = planted(rest, of_lab)["heritage_p_leave_one_lab_out", "all"]
+    assert one.note.endswith("no other has two families without eleutherai")
+
+
+@pytest.mark.parametrize("most", ["heritage", "geometry", "scale"])
+def test_one_mixed_model_holds_heritage_geometry_and_scale(most):
+    effects = {
+        "heritage": lambda m: 0.2 * (-1) ** (ord(m["lab"][0]) + int(m["lab"][-1])),
+        "geometry": lambda m: 1.5 / m["layers"],
+        "scale": lambda m: 0.1 * np.log(m["parameters"] / 1e8),
+    }
+    records = [m | {"lab": f"{m['lab']}-{m['family'][1]}"} for m in zoo()]  # twelve labs
+    found = planted(records, effects[most], noise=0.005)
+    shares = {name: found[f"mixed_share_{name}", "all"].value for name in effects}
+    assert max(shares, key=shares.get) == most
+    assert 0.7 < shares[most] <= sum(shares.values()) < 1
+    few = planted(zoo(), effects["geometry"])
+    assert "4 labs, of which 4 have several models" in few.why_not(f"mixed_share_{most}")
 
 
 def test_models_of_a_family_are_not_independent():
@@ -443,6 +488,39 @@ def test_spectral_ratio_over_models(sign):
     assert side(found["log_ratio_dampening_minus_expanding", "all"]) == contrary
 
 
+def test_ratios_of_both_norms_of_full_matrices_and_of_heads():
+    sizes = {
+        ("spectral", -1): 2.0,
+        ("spectral", 0): 3.0,
+        ("frobenius", -1): 5.0,
+        ("frobenius", 0): 7.0,
+    }
+    spectra = pd.DataFrame(
+        {"model": "m", "layer": layer, "head": head, "quantity": f"{norm}_{part}",
+         "value": size * layer if part == "v" else layer**2}
+        for (norm, head), size in sizes.items() for part in "vo" for layer in (1, 2)
+    )  # fmt: skip
+    (row,) = planted([model("m")], lambda _: 0.1, spectra=spectra).models.to_dict("records")
+    for (norm, head), size in sizes.items():
+        name = f"log_{norm}{'' if head < 0 else '_heads'}"
+        assert row[f"{name}_ratio_of_means"] == pytest.approx(np.log(size * 3 / 5))
+        assert row[f"{name}_mean_of_ratios"] == pytest.approx(np.log(size * 3 / 4))
+
+
+def test_twins_in_the_chat_template_are_held_against_plain_bases():
+    base, tuned = model("base"), model("tuned")
+    chat = blocks(tuned, 0.5, np.random.default_rng(1), 0.02).assign(category="chat")
+    gain = {"base": 0.2, "tuned": 0.1}
+    found = planted([base, tuned], lambda m: gain[m["model"]], twins=[("base", "tuned")],
+                    extra=[rows(tuned, chat, "gain_median")])  # fmt: skip
+    assert found["twin_change_tuned", "all"].value == pytest.approx(-0.1, abs=0.02)
+    assert found["twin_change_tuned_chat", "all"].value == pytest.approx(0.3, abs=0.02)
+    assert found["twin_largest_change_chat", "all"].value == pytest.approx(0.3, abs=0.02)
+    assert side(found["twin_sign_kept_chat", "all"]) == "above"
+    plain = planted([base, tuned], lambda m: 0.1, twins=[("base", "tuned")])
+    assert "tuned in its chat template was not measured" in plain.why_not("twin_change_tuned_chat")
+
+
 @pytest.mark.parametrize(
     ("tuned_gain", "expected"), [(-0.1, "above"), (0.1, "below"), (0.0, "open")]
 )
@@ -468,6 +546,21 @@ def test_category_against_model():
     assert side(apart["log_category_over_model", "all"]) == "below"
     alike = planted(zoo(), lambda m: 0.1, noise=0.3)
     assert side(alike["log_category_over_model", "all"]) != "below"
+
+
+@pytest.mark.parametrize("category", [0.0, 0.3])
+def test_the_choice_of_prompts_is_no_difference_of_categories(category):
+    """It would spread categories by 0.22 and models, which differ by 0.1, by 0.14."""
+    rng = np.random.default_rng(3)
+    codes, found = np.repeat(np.arange(5), 5), []
+    for _ in range(60):
+        effects = rng.normal(0, category, (24, 5))[:, codes] + rng.normal(0, 0.1, (24, 1))
+        found.append(log_spread_ratio(effects + rng.normal(0, 0.5, (24, 25)), codes))
+    if category:
+        between = 0.1**2 + 0.3**2 / 5
+        assert np.median(found) == pytest.approx(np.log(0.3 / np.sqrt(between)), abs=0.1)
+    else:
+        assert np.median(found) < 0
 
 
 def test_the_sweep_over_sizes():
@@ -585,7 +678,8 @@ def test_a_mean_for_each_group_leaves_the_slope_within():
 
 
 def test_summarise_writes_what_it_found_and_why_not_the_rest(tmp_path):
-    records = [*family()[:6], model("m", "huggingface")]
+    pinned = {"revision": "abc", "dtype": "float32", "prompt_sha256": "def"}
+    records = [*family()[:6], model("m", "huggingface", **pinned)]
     rng = np.random.default_rng(0)
     gains = pd.concat(rows(m, blocks(m, 0.1, rng, 0.02), "gain_median") for m in records)
     paths = {"gains": gains.astype({"layer": int}), **EMPTY}
@@ -594,9 +688,11 @@ def test_summarise_writes_what_it_found_and_why_not_the_rest(tmp_path):
     for m in records:
         (tmp_path / f"{m['model']}.json").write_text(json.dumps(m))
 
+    returned = []
+
     def run(folder: str) -> list[bytes]:
         made = [tmp_path / folder / name for name in ("models.parquet", "s.json", "undecided.json")]
-        summarise(
+        said = summarise(
             **{name: [str(tmp_path / f"{name}.parquet")] for name in paths},
             architecture=[str(tmp_path / f"{m['model']}.json") for m in records],
             models_table=made[0],
@@ -609,10 +705,13 @@ def test_summarise_writes_what_it_found_and_why_not_the_rest(tmp_path):
             resamples=50,
             seed=3,
         )
+        returned.append(said)
         return [path.read_bytes() for path in made]
 
     assert run("once")[1:] == run("twice")[1:]
     found = read_statistics(tmp_path / "once" / "s.json")
+    assert returned[0]["models"].keys() == {m["model"] for m in records}
+    assert returned[0]["models"]["m"] == pinned
     kinds = {s.model: s.evidence for s in found}
     assert kinds == {"m": "simulated", "all models": "simulated", "controlled": "real"}
     table = pd.read_parquet(tmp_path / "once" / "models.parquet")

@@ -146,12 +146,16 @@ def test_without_a_runtime_it_says_so(
 
 
 def test_a_container_is_fetched_as_one_file_or_not_at_all(
-    container: Container, tmp_path: Path
+    container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     image = tmp_path / "containers/image.sif"
-    container('echo image > "$3"')
+    container('echo image > "$3"; echo "$APPTAINER_CACHEDIR $APPTAINER_TMPDIR" > kept')
     fmriprep.pull(container="docker://nipreps/fmriprep@sha256:0", image=image)
     assert image.read_text() == "image\n"
+    assert list(image.parent.iterdir()) == [image]
+    for place in Path("kept").read_text().split():  # not in the home of who runs it, nor in /tmp
+        assert Path(place).is_relative_to(image.parent)
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[:2] == ["pull", "--force"]
     assert asked[3] == "docker://nipreps/fmriprep@sha256:0"

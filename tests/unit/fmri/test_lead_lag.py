@@ -218,6 +218,20 @@ def test_units_of_parcel_signals_are_subjects_in_their_states(tmp_path):
     ]
 
 
+def test_runs_of_several_paces_keep_all_their_lags(tmp_path):
+    rng = np.random.default_rng(2)
+    for name, tr in (("a", 1.0), ("b", TR)):
+        folder = tmp_path / name / "aal2"
+        folder.mkdir(parents=True)
+        signals = rng.standard_normal((400, 4)).cumsum(axis=0)
+        np.savez(folder / "sub-1.npz", awake=signals, tr=tr, parcels=np.arange(4))
+    files = {"lead_lag": tmp_path / "l.parquet", "synchrony": tmp_path / "s.parquet"}
+    runs = [tmp_path / name / "aal2/sub-1.npz" for name in "ab"]
+    lead_lag_tables(runs=runs, **files, **{**OPTIONS, "max_lag_s": 100.0})
+    longest = pd.read_parquet(files["lead_lag"]).groupby("model")["lag_s"].max()
+    assert dict(longest) == {"a/aal2": 100.0, "b/aal2": 100.0}
+
+
 def test_too_little_to_tell_is_refused(tmp_path):
     place = tmp_path / "p.npz"
     x = np.random.default_rng(0).standard_normal((1, 60, 4))

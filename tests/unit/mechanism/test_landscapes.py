@@ -14,6 +14,7 @@ from tgn.mechanism.landscapes import (
     hypercube,
     irreversible_gap,
     measure,
+    mixing_time,
     reversible_gap,
     ring,
     transition_matrix,
@@ -33,7 +34,7 @@ def test_gaps_on_a_flat_cube_are_those_of_its_walsh_functions(size):
     assert found["local"][0] == pytest.approx(local)
     assert found["uniform"][0] == pytest.approx((1 - SHARE) * local + SHARE)
     assert found["attention"][0] == pytest.approx((1 - SHARE) * local + SHARE * jump)
-    assert found["row_softmax"] == pytest.approx(found["attention"], abs=1e-9)
+    assert found["row_softmax"][:2] == pytest.approx(found["attention"][:2], abs=1e-9)
 
 
 def test_gap_on_a_flat_ring_is_that_of_its_slowest_wave():
@@ -106,9 +107,42 @@ def test_a_gap_of_two_states():
 def test_a_chain_that_forgets_at_once():
     weights = np.array([0.2, 0.3, 0.5, 0.0 + 1e-9])
     weights /= weights.sum()
-    gap, distance = irreversible_gap(np.tile(weights, (4, 1)), np.sqrt(weights))
+    gap, stationary = irreversible_gap(np.tile(weights, (4, 1)), np.sqrt(weights))
     assert gap == pytest.approx(1, abs=1e-6)
-    assert distance == pytest.approx(0, abs=1e-8)
+    assert np.allclose(stationary, weights, atol=1e-8)
+    assert mixing_time(np.tile(weights, (4, 1)), weights) == 1
+
+
+@pytest.mark.parametrize(("stay", "steps"), [(0.5, 1), (0.9, 7), (0.99, 65)])
+def test_mixing_time_of_a_walk_on_a_triangle(stay, steps):
+    """Its distance after t steps is 2/3 r**t, r = (3 stay - 1) / 2: a quarter or less from
+    t = ln(8/3) / ln(1/r) on, which is 0.71, 6.04 and 64.9."""
+    chain = np.full((3, 3), (1 - stay) / 2) + (3 * stay - 1) / 2 * np.eye(3)
+    assert mixing_time(chain, np.full(3, 1 / 3)) == steps
+
+
+@given(st.integers(2, 9), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_mixing_time_is_that_of_single_steps(states, seed):
+    rng = np.random.default_rng(seed)
+    chain = 0.98 * np.eye(states) + 0.02 * rng.dirichlet(np.full(states, 0.5), size=states)
+    stationary = np.linalg.matrix_power(chain, 2**24)[0]
+    walked, steps = np.eye(states), 0
+    while np.abs(walked - stationary).sum(axis=1).max() / 2 > 0.25:
+        walked, steps = walked @ chain, steps + 1
+    assert abs(mixing_time(chain, stationary) - steps) <= (1 if steps > 1 else 0)
+
+
+def test_only_small_landscapes_are_mixed_and_no_faster_than_the_gap_allows():
+    landscape = hypercube(4, np.random.default_rng(0))
+    weights = np.exp((landscape.energies.min() - landscape.energies) / TEMPERATURE)
+    for arm, walk in arms(landscape, TEMPERATURE, SHARE, mixed=16).items():
+        if arm == "row_softmax":
+            continue  # not reversible: the bounds do not hold
+        relaxation = 1 / walk.gap
+        assert walk.mixing >= (relaxation - 1) * np.log(2)
+        assert walk.mixing <= relaxation * np.log(4 * weights.sum() / weights.min()) + 1
+    assert all(np.isnan(walk.mixing) for walk in arms(landscape, TEMPERATURE, SHARE, 15).values())
 
 
 def test_a_gap_below_rounding_is_refused():
@@ -151,11 +185,12 @@ def test_attention_pays_for_all_energies():
 
 def test_a_job_measures_every_landscape_and_arm(tmp_path):
     path = tmp_path / "gaps.parquet"
-    plan = {"samples": 2, "temperature": 0.7, "share": 0.09, "seed": 0}
+    plan = {"samples": 2, "temperature": 0.7, "share": 0.09, "mixed": 16, "seed": 0}
     measure(table=path, sizes={"hypercube": [3, 4], "ring": [3]}, **plan)
     table = pd.read_parquet(path)
     assert len(table) == 3 * 2 * len(ARMS)
     assert (table["gap"] > 0).all()
     assert (table.groupby(["landscape", "size"])["states"].first() == [8, 16, 36]).all()
+    assert (table["mixing"].isna() == (table["states"] > 16)).all()
     once = table[(table["landscape"] == "hypercube") & (table["arm"] == "local")]
     assert once["gap"].nunique() == len(once)  # every landscape is another

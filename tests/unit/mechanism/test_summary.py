@@ -16,7 +16,6 @@ from tgn.mechanism.summary import (
     rank_statistics,
     relaxation_table,
     slope,
-    student_interval,
     walk_statistics,
 )
 from tgn.statistics import bootstrap_interval
@@ -101,7 +100,8 @@ def planted_walks(local=1.2, attention=3.0, noise=0.05):
         [
             {"landscape": "hypercube", "size": size, "states": 2**size, "sample": sample,
              "arm": arm, "gap": np.exp(-logs[arm][place] - noise * rng.normal()),
-             "evaluations": evaluations(arm, 2**size, 0.1), "distance": 0.2}
+             "evaluations": evaluations(arm, 2**size, 0.1), "distance": 0.2,
+             "mixing": 2 * np.exp(logs[arm][place]) if size < 6 else np.nan}
             for arm in ARMS
             for place, size in enumerate(SIZES)
             for sample in range(12)
@@ -121,6 +121,9 @@ def test_ratios_of_gaps_and_laws_of_growth_are_found():
     assert found["aic_exponential_minus_power_attention_hypercube"].ci_low > 6
     assert found["aic_exponential_minus_power_attention_per_evaluation_hypercube"].ci_high < -6
     assert found["relaxation_rate_local_hypercube"].value == pytest.approx(1.2, abs=0.02)
+    mixing = found["log_mixing_over_relaxation_local_hypercube"]
+    assert mixing.value == pytest.approx(np.log(2), abs=0.06)
+    assert mixing.model == "hypercube, size 5"  # the largest that was counted
     listed = found["log_evaluations_attention_over_listing_hypercube"]
     assert listed.value == pytest.approx(2 + 3 * np.log(top) + cost - top * np.log(2), abs=0.1)
 
@@ -135,13 +138,27 @@ def test_evidence_changes_sides_with_the_law(rate, shift):
 
 
 def test_relaxation_is_a_decimal_logarithm_in_steps_and_in_energies():
-    table = relaxation_table(planted_walks(noise=0.01), resamples=100, seed=0)
-    table = table.set_index(["arm", "cost", "size"])[["value"]]
+    whole = relaxation_table(planted_walks(noise=0.01), resamples=100, seed=0)
+    table = whole.set_index(["arm", "cost", "size"])[["value"]]
     assert table.loc[("local", "steps", 10), "value"] == pytest.approx(12 / np.log(10), abs=0.02)
     more = table.loc[("attention", "evaluations", 10)] - table.loc[("attention", "steps", 10)]
     assert more["value"] == pytest.approx(np.log10(0.9 + 0.1 * 1024))
     same = table.loc[("local", "evaluations", 10)] - table.loc[("local", "steps", 10)]
     assert same["value"] == pytest.approx(0)
+    mixing = whole[whole["cost"] == "mixing"]
+    assert sorted(mixing["size"].unique()) == [4, 5]
+    assert mixing["value"].to_numpy() == pytest.approx(np.log10(2), abs=0.01)
+
+
+def test_the_law_by_which_times_grow_goes_through_them():
+    table = relaxation_table(planted_walks(noise=0.01), resamples=100, seed=0)
+    steps = table[table["cost"] == "steps"].set_index("arm")
+    for arm, law, other in (
+        ("local", "exponential", "power"), ("attention", "power", "exponential")
+    ):  # fmt: skip
+        rows = steps.loc[arm]
+        assert np.allclose(rows[law], rows["value"], atol=0.01)
+        assert not np.allclose(rows[other], rows["value"], atol=0.05)
 
 
 def planted_checks(agree):
@@ -178,7 +195,9 @@ def test_checks_keep_equal_norms_apart_and_tell_the_worst_problem():
     found = named(check_statistics(planted_checks([1, 1, 1, 1]), interval))
     assert found["softmax_minus_kernel_equal_norms"].value == pytest.approx(2.5e-16)
     assert found["softmax_minus_kernel_normal_keys"].value == pytest.approx(0.25)
-    assert "3.0e-09" in found["softmax_minus_minimiser"].note
+    assert (
+        found["softmax_minus_minimiser"].value == found["softmax_minus_minimiser"].ci_high == 3e-9
+    )
     assert found["gate_rule_is_best"].value == 1
     assert 0.4 < found["gate_rule_is_best"].ci_low < 0.6  # four of four is little
 
@@ -187,14 +206,6 @@ def test_a_rule_that_fails_is_seen_to():
     found = named(check_statistics(planted_checks([1, 0, 1, 0]), interval))
     assert found["gate_rule_is_best"].value == 0.5
     assert found["gate_rule_is_best"].ci_high < 0.9
-
-
-def test_intervals_of_draws_need_two():
-    with pytest.raises(ValueError, match="at least two draws"):
-        student_interval(np.array([1.0]))
-    found = student_interval(np.array([1.0, 3.0]))
-    assert found.value == 2
-    assert found.high - 2 == pytest.approx(12.706, abs=0.01)  # t of one degree of freedom, error 1
 
 
 def test_a_slope_and_its_interval():

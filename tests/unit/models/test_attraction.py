@@ -1,9 +1,12 @@
 """Attention by gravity: against its definition, what attracts what, what lies beyond the radius."""
 
+from collections import Counter
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
 from tgn.models import attraction
 from tgn.models.attraction import attract, flex, reach, weights
@@ -19,6 +22,12 @@ def drawn(length, batch=2, heads=3, axes=5, channels=8, dtype=torch.float64, see
         [[2.0], [0.5], [6.0], [-0.5]], dtype=dtype
     )
     return [x.requires_grad_() for x in (places, values, masses, *numbers.detach())]
+
+
+def gradients(y, arguments):
+    """Of a sum with given slopes; 0 for what was not used."""
+    slope = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+    return torch.autograd.grad(y, arguments, slope, allow_unused=True, materialize_grads=True)
 
 
 def by_definition(window, places, values, masses, *numbers):
@@ -59,15 +68,60 @@ def test_flex_attention_computes_the_same(window):
     torch.testing.assert_close(found, by_definition(window, *arguments), rtol=1e-4, atol=1e-5)
 
 
+class Readings(TorchFunctionMode):
+    """How often elements of each tensor were asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.of = Counter()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.__getitem__:
+            self.of[id(args[0])] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("window", CUTOFFS)
+def test_flex_attention_may_differentiate_the_scores(window, monkeypatch):
+    """It refuses scores that read a tensor twice; those that it is given have the gradients."""
+    readings = Readings()
+
+    def dense(queries, keys, values, score_mod, scale):
+        where = torch.meshgrid(*(torch.arange(n) for n in (2, 3, 32, 32)), indexing="ij")
+        with readings:
+            score = score_mod(scale * queries @ keys.mT, *where)
+        return score.softmax(-1) @ values
+
+    monkeypatch.setattr(attraction, "flex_attention", dense)
+    ours, theirs = drawn(32), drawn(32)
+    y, expected = flex(*ours, window), attract(*theirs, window)
+    assert set(readings.of) <= {id(x) for x in ours}
+    assert set(readings.of.values()) == {1}
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-11)
+    found, wanted = gradients(y, ours), gradients(expected, theirs)
+    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compiled FlexAttention")
 @pytest.mark.parametrize("window", CUTOFFS)
 def test_on_a_gpu(window):
-    here, there = ([x.detach().float() for x in drawn(64)] for _ in range(2))
-    there = [x.cuda().requires_grad_() for x in there]
-    y = attract(*there, window)
-    torch.testing.assert_close(y.cpu(), attract(*here, window), rtol=1e-3, atol=1e-4)
-    y.sum().backward()
-    assert all(torch.isfinite(x.grad).all() for x in there[:3])
+    """With 16 axes as by default and 16 channels: its kernels take no fewer."""
+    exact = [x.detach().float() for x in drawn(64, axes=16, channels=16)]
+    here, there = ([x.to(device).requires_grad_() for x in exact] for device in ("cpu", "cuda"))
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        y = attract(*there, window)
+    expected = attract(*here, window)
+    torch.testing.assert_close(y.cpu(), expected, rtol=1e-3, atol=1e-4)
+    for found, wanted in zip(gradients(y, there), gradients(expected, here), strict=True):
+        torch.testing.assert_close(found.cpu(), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_autocast_rounds_nothing():
+    arguments = [x.detach().float() for x in drawn(70)]
+    y = attract(*arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = attract(*arguments)
+    assert torch.equal(again, y)
 
 
 @given(st.integers(0, 10_000), st.sampled_from(CUTOFFS))
@@ -95,6 +149,27 @@ def test_a_token_draws_itself_but_not_alone():
     own = torch.diagonal(weights(places, masses, *start), dim1=-2, dim2=-1)[..., 1:]
     assert ((own > 0) & (own < 1)).all()
     assert own.mean() < 0.9
+
+
+def test_without_softening_a_token_draws_itself_alone():
+    """Which is why the published sign cannot be turned by itself."""
+    places, _, masses, *_ = (x.detach() for x in drawn(64))
+    numbers = [torch.full((3,), x, dtype=torch.float64) for x in (0.693, 1e-6, 16.0, 0.0)]
+    own = torch.diagonal(weights(places, masses, *numbers, "none"), dim1=-2, dim2=-1)
+    torch.testing.assert_close(own, torch.ones_like(own))
+
+
+@pytest.mark.parametrize("window", CUTOFFS)
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_tokens_at_one_place_have_finite_gradients(window, spread):
+    """All of them, or every two."""
+    arguments = [x.detach().float() for x in drawn(70, spread=spread)]
+    arguments[0][:, :, 1::2] = arguments[0][:, :, ::2]
+    for x in arguments:
+        x.requires_grad_()
+    y = attract(*arguments, window)
+    torch.testing.assert_close(y, by_definition(window, *arguments), rtol=1e-4, atol=1e-5)
+    assert all(x.isfinite().all() for x in (y, *gradients(y, arguments)))
 
 
 def test_distances_alone_matter():

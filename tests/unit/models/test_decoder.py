@@ -39,6 +39,12 @@ ARMS = {
     "published TGN": {"mixer": "gated", "inertial": "gru", "recipe": "as_published"},
 }
 every_arm = pytest.mark.parametrize("arm", ARMS.values(), ids=ARMS)
+gravity = {
+    "gravity": {"mixer": "gravity"},
+    "gravity, masses on values": {"mixer": "gravity", "mass": "value"},
+    "published gravity": {"mixer": "gravity", "recipe": "as_published", "cutoff": "hard"},
+}  # whose other duties have tests of their own
+rounded = pytest.mark.parametrize("arm", (ARMS | gravity).values(), ids=ARMS | gravity)
 ours = {name: arm for name, arm in ARMS.items() if "recipe" not in arm}
 every_arm_of_ours = pytest.mark.parametrize("arm", ours.values(), ids=ours)
 # Soft, and hard where there is a gate.
@@ -150,7 +156,7 @@ def test_a_fresh_model_knows_nothing(arm):
     torch.testing.assert_close(model(tokens).logits[:, 5:6], single, atol=1e-5, rtol=1e-5)
 
 
-@every_arm
+@rounded
 def test_bfloat16_autocast_changes_little(arm):
     model, tokens = model_of(arm), some_tokens()
     exact = model(tokens[:, :-1], targets=tokens[:, 1:]).loss
@@ -195,7 +201,7 @@ def test_a_sequence_longer_than_the_context_is_refused_where_there_is_attention(
         model(tokens[:, 96:], cache=cache)
 
 
-@every_arm
+@rounded
 @torch.no_grad()
 def test_decoding_in_bfloat16(arm):
     model, tokens = model_of(arm), some_tokens()

@@ -63,6 +63,19 @@ def test_decoding_through_the_cache(changes):
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-5)
 
 
+def test_bfloat16_autocast_leaves_coordinates_alone():
+    """Rounded, they would move the near, which matter most."""
+    made, seen = model().train(), []
+    made.blocks[0].mixer.place.register_forward_hook(lambda *given: seen.append(given[1:]))
+    exact = made(tokens()).repulsion
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = made(tokens()).repulsion
+    torch.testing.assert_close(seen[1], seen[0], rtol=0, atol=0)
+    assert found.dtype == torch.float32
+    assert found[0] == exact[0]
+    torch.testing.assert_close(found, exact, rtol=1e-2, atol=0)
+
+
 def test_the_start_knows_nothing():
     torch.manual_seed(0)
     loss = build(ModelConfig.from_dict(SMALL)).eval()(tokens(), targets=tokens().roll(-1, 1)).loss

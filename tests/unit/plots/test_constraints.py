@@ -191,7 +191,7 @@ def test_a_block_beyond_the_axis_is_marked_at_its_edge(axes):
 def test_what_was_measured_wrongly_is_crossed(axes):
     table = pd.concat(paper.spectral(axes, seen()))
     wrong = table[table["note"].str.startswith("measured wrongly")]
-    x, _ = drawn(axes, "published, measured wrongly")
+    x, _ = drawn(axes, f"{parts.PUBLISHED_A.label}, measured wrongly")
     assert set(wrong["model"]) == {"pythia-160m", "pythia-410m", "bloom-560m"}
     np.testing.assert_allclose(sorted(x), sorted(wrong["against"]))
 
@@ -210,6 +210,28 @@ def test_labs_are_rows_and_say_what_was_published(axes):
     assert names[-1] == "Hugging Face"
     _, y = drawn(axes, "measured here")
     assert abs(y[0] + len(names) - 1) < 0.5
+
+
+def test_published_last_blocks_stand_beside_the_blocks_before_them(axes):
+    table = pd.concat(paper.heritage(axes, seen()))
+    last = table[table["quantity"] == "gain_published_b"].set_index("model")
+    assert {"gpt2-xl", "mistral-7b", "gemma-7b"} <= set(last.index)
+    names = [text.get_text().split("\n")[0] for text in axes.get_yticklabels()]
+    assert {"OpenAI", "Mistral AI", "Google"} <= set(names)
+    assert last.loc["gemma-7b", "value"] == 2.314
+    assert abs(last.loc["gemma-7b", "against"] + names.index("Google")) < 0.5
+    assert set(table.loc[table["source"] == "ours", "quantity"]) == {"gain_final"}
+
+
+@pytest.mark.parametrize(
+    "panel", [paper.kleiber, paper.spectral, paper.pythia_scaling, beside.crowding]
+)
+def test_published_gains_are_called_those_of_the_block_they_are_of(panel, axes):
+    table = pd.concat(panel(axes, seen()))
+    published = table[table["source"] == "published"]
+    assert set(published["quantity"]) == {"gain_published_a"}
+    _, values = drawn(axes, parts.PUBLISHED_A.label)
+    assert set(values) <= set(published["value"])
 
 
 def test_turning_layers_stand_over_the_formula_counted_from_one(axes):
@@ -268,11 +290,14 @@ def test_without_twins_the_panel_says_so(axes):
 def test_twins_stand_where_they_were_measured(axes):
     table = models(row("base", gain=0.8), row("tuned", gain=1.2))
     made = pd.concat(beside.twins(axes, seen(table, twins=[("base", "tuned"), ("base", "lost")])))
-    own = made[made["source"] == "ours"]
+    own = made[(made["source"] == "ours") & (made["quantity"] == "gain_tuned")]
     assert own[["model", "against", "value"]].to_numpy().tolist() == [
         ["tuned", pytest.approx(0.8), pytest.approx(1.2)]
     ]
     assert axes.get_title(loc="left") == "twin test"
+    in_chat = made[made["quantity"] == "gain_tuned_chat"]
+    assert in_chat[["model", "against"]].to_numpy().tolist() == [["tuned", pytest.approx(0.8)]]
+    assert in_chat["value"].tolist() == [pytest.approx(1.7)]
 
 
 def test_definitions_stand_side_by_side(axes):
@@ -285,6 +310,7 @@ def test_definitions_stand_side_by_side(axes):
     assert ours["model"].tolist() == ["shown"]
     assert ours["value"].tolist() == [pytest.approx(GAIN)]
     assert axes.get_yticklabels()[0].get_text() == "Shown-1B"
+    assert "Apertus-8B" in [text.get_text() for text in axes.get_yticklabels()]
 
 
 def test_what_was_decided_is_told_with_its_interval(axes):

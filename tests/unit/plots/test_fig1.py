@@ -4,10 +4,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tgn.mechanism import free_energy, landscapes, random_attention, summary
 from tgn.plots import fig1
-from tgn.statistics import Statistic, write_statistics
+from tgn.statistics import Statistic, read_statistics, write_statistics
 
 MODEL, LAYERS = "planted", (0, 1, 2)
 TEMPERATURES = np.geomspace(0.1, 10, 9)
@@ -27,7 +29,7 @@ def measured(tmp_path_factory):
     )  # fmt: skip
     landscapes.measure(
         table=folder / "gaps.parquet", sizes={"hypercube": [3, 4, 5], "ring": [3, 4, 5]},
-        samples=4, temperature=0.7, share=0.09, seed=0,
+        samples=4, temperature=0.7, share=0.09, mixed=100, seed=0,
     )  # fmt: skip
     write_statistics(folder / "temperature.json", [])
     summary.summarise(
@@ -66,12 +68,19 @@ def planted(folder):
                 for (definition, quantity), value in values.items()
                 for layer in LAYERS
             ]  # fmt: skip
+    rows += [
+        {"arm": "intact", "definition": "", "quantity": "correlation_length", "layer": -1,
+         "temperature": temperature, "value": 5}
+        for temperature in (0.1, 1.0)
+    ]  # fmt: skip
     banded(rows).to_parquet(folder / "ranks.parquet")
+    criteria = {"logistic": 0, "line": 2 * np.log(1e10), "hump": 2 * np.log(20), "constant": -2}
     pd.DataFrame(
         [
             {"model": MODEL, "arm": "intact", "definition": "centred", "quantity": "effective_rank",
-             "shape": "logistic", "aicc": 0.0, "centre": 0.2, "width": 0.5, "offset": 3.4,
+             "shape": shape, "aicc": criterion, "centre": 0.2, "width": 0.5, "offset": 3.4,
              "amplitude": 0.5, "r2": 1.0}
+            for shape, criterion in criteria.items()
         ]
     ).to_parquet(folder / "fits.parquet")  # fmt: skip
     banded(
@@ -88,7 +97,7 @@ def planted(folder):
             {"arm": arm, "layer": layer, "sample": sample, "value": 10 + layer, "width": 64}
             for arm in fig1.ARMS
             for layer in LAYERS
-            for sample in ("states", "gaussian", "shuffled")
+            for sample in ("states", "gaussian", "shuffled", "white")
         ]
     ).to_parquet(folder / "dimension.parquet")
     pd.DataFrame(
@@ -112,7 +121,8 @@ def paths(folder):
 def one_page(measured):
     planted(measured)
     tables = {name: pd.read_parquet(path) for name, path in paths(measured).items()}
-    figure = fig1.page(tables, "Planted")
+    records = {record.id: record for record in read_statistics(measured / "own.json")}
+    figure = fig1.page(tables, records, "Planted")
     yield figure, tables
     plt.close(figure)
 
@@ -130,7 +140,7 @@ def line(axes, label):
 def test_all_panels_are_there_with_letters_and_named_axes(one_page):
     figure, _ = one_page
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    for letter in ["a1", "a2", "b1", "b2", "c1", "c2", "c3", "d1", "d2", "e1", "e2", "e3", "e4"]:
+    for letter in [*filter(None, fig1.PANELS), "e3"]:
         assert sum(title.startswith(rf"$\bf{{{letter}}}$") for title in titles) == 1
     for axes in figure.axes:
         if axes.get_title(loc="left").startswith(r"$\bf{"):
@@ -147,8 +157,14 @@ def test_curves_are_those_of_the_tables(one_page):
     walks = tables["relaxation"]
     rows = walks[(walks["landscape"] == "ring") & (walks["arm"] == "local")]
     rows = rows[rows["cost"] == "steps"].sort_values("size")
-    drawn = line(panel(figure, "on a ring"), "local moves")
-    assert np.allclose(drawn.get_ydata(), rows["value"])
+    walk = panel(figure, "on a ring")
+    assert any(np.array_equal(drawn.get_ydata(), rows["value"]) for drawn in walk.lines)
+    for law in ("power", "exponential"):
+        assert any(np.array_equal(drawn.get_ydata(), rows[law]) for drawn in walk.lines)
+    times = walks[(walks["landscape"] == "hypercube") & (walks["arm"] == "local")]
+    times = times[times["cost"] == "mixing"].sort_values("size")
+    drawn = line(panel(figure, "small landscapes"), "local moves")
+    assert np.allclose(drawn.get_ydata(), 10 ** times["value"])
     growth = line(panel(figure, "small perturbation"), "intact")
     assert np.allclose(growth.get_ydata(), 0.5 * np.log(TEMPERATURES) + 0.2)  # after the last block
 
@@ -158,6 +174,76 @@ def test_the_s_curve_is_drawn_from_its_parameters(one_page):
     drawn = line(panel(figure, "after the last block"), "logistic fit to centred")
     at_centre = np.interp(np.exp(0.2), drawn.get_xdata(), drawn.get_ydata())
     assert at_centre == pytest.approx(np.exp(3.4 + 0.25), rel=1e-3)
+
+
+def test_the_s_curve_is_held_against_its_rivals(one_page):
+    figure, _ = one_page
+    (words,) = [text.get_text() for text in panel(figure, "after the last block").texts]
+    assert words.endswith("over hump, line, constant:\ncentred: 20 : 1, 1e10 : 1, 0.37 : 1")
+
+
+def test_rank_by_depth_is_drawn_from_cold_to_hot(one_page):
+    figure, _ = one_page
+    drawn = panel(figure, "rank by depth").lines
+    assert [line.get_label() for line in drawn] == [
+        f"temperature {at}" for at in ("0.1", "0.32", "1", "3.2", "10")
+    ]
+    assert np.allclose(
+        drawn[-1].get_ydata(), 40 + 10 * np.tanh(np.log(10)) + 0.1 * np.array(LAYERS)
+    )
+
+
+def test_where_nothing_decays_the_correlation_length_has_a_gap(one_page):
+    figure, _ = one_page
+    drawn = line(panel(figure, "Correlation length"), "intact")
+    assert list(drawn.get_xdata()) == [0.1, 1.0, 10.0]
+    assert np.array_equal(drawn.get_ydata(), [5, 5, np.nan], equal_nan=True)
+
+
+def test_the_argument_is_drawn_problem_by_problem(one_page):
+    figure, tables = one_page
+    apart = tables["checks"].query("quantity == 'optimum_difference'")["value"]
+    steps = panel(figure, "constrained optimiser").lines[0]
+    assert list(steps.get_xdata()) == sorted(apart)
+    gates = panel(figure, "rule against enumeration")
+    by_rule = line(gates, "by the rule")
+    assert np.allclose(by_rule.get_xdata(), by_rule.get_ydata())
+    for name in ("always open", "always shut"):
+        assert (line(gates, name).get_ydata() >= by_rule.get_xdata() - 1e-9).all()
+    assert (line(gates, "best mixture, as networks do").get_ydata() <= by_rule.get_ydata()).all()
+
+
+def test_dimension_is_held_against_white_noise_and_an_untrained_network(one_page):
+    figure, _ = one_page
+    axes = panel(figure, "Intrinsic dimension of the states")
+    for label in ("null: white noise in all channels", "untrained"):
+        assert len(line(axes, label).get_ydata()) == len(LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "low", "high", "words"),
+    [
+        ("power_minus_exponential_local", 2 * np.log(50), 3, 9, "exponential 50 : 1"),
+        ("power_minus_exponential_local", -2 * np.log(50), -9, -3, "power law 50 : 1"),
+        ("exponential_minus_power_uniform", 2 * np.log(50), 3, 9, "power law 50 : 1"),
+        ("exponential_minus_power_uniform", 1e-9, -3, 9, "undecided (power law 1 : 1)"),
+    ],
+)
+def test_evidence_for_a_law_says_which_and_whether(name, value, low, high, words):
+    record = Statistic(
+        id=f"fig1.aic_{name}_ring", value=value, ci_low=low, ci_high=high, n=4, unit="",
+        method="planted", model=MODEL, evidence="simulated",
+    )  # fmt: skip
+    assert fig1.favoured(record) == words
+
+
+@given(st.floats(-3, 6), st.floats(0.48, 4))  # 0.1 to 0.3, without its ends, has one tick
+def test_a_logarithmic_ordinate_has_at_least_two_labels(start, decades):
+    low, high = 10**start, 10 ** (start + decades)
+    powers = [10.0**power for power in range(-4, 12) if low <= 10.0**power <= high]
+    ticks = [digit * 10.0**power for power in range(-4, 12) for digit in range(2, 10)]
+    minor = [tick for tick in ticks if low <= tick <= high and fig1.minor_label(tick, low, high)]
+    assert len(powers) + len(minor) >= 2
 
 
 def test_an_end_of_the_range_is_an_open_symbol(one_page):
@@ -181,6 +267,7 @@ def test_only_a_simulated_model_marks_the_page(measured, tmp_path, monkeypatch, 
         [
             Statistic(id="fig1.a", model=MODEL, evidence=evidence, **record),
             Statistic(id="fig1.b", model="random matrices", evidence="simulated", **record),
+            *read_statistics(measured / "own.json"),
         ],
     )
     seen = []

@@ -13,6 +13,7 @@ from tgn.statistics import Statistic, write_statistics
 ARMS = ("transformer", "mamba", "recurrence", "tgn", "tgn_mamba", "tgn_published")
 RECALL = ("attention", "mamba4", "mamba", "mamba_64", "gru", "mingru", "tgn", "tgn_published")
 GATED = ("tgn", "tgn_published")
+UNIGRAM = {"loss": 6.9, "entropy": 6.7}
 TASKS = [(64, 4), (64, 16), (128, 16), (256, 4), (256, 16), (256, 64), (512, 16)]
 
 
@@ -99,8 +100,8 @@ def drawn(tmp_path, monkeypatch):
         for k, arm in enumerate(ARMS)
         if arm != "transformer"
     ]
-    unigram = ("fig22.unigram_loss", 6.9, "nats per token")
-    write_statistics(tmp_path / "statistics.json", statistics(unigram, *differences))
+    guess = [(f"fig22.unigram_{k}", v, "nats per token") for k, v in UNIGRAM.items()]
+    write_statistics(tmp_path / "statistics.json", statistics(*guess, *differences))
     write_statistics(tmp_path / "timings.json", statistics(("fig22.tgn_seconds", 50.0, "CPU s")))
     figures = []
     monkeypatch.setattr(plt, "close", figures.append)
@@ -141,6 +142,39 @@ def test_curves_are_the_means_over_seeds_against_tokens_and_against_time(drawn):
     assert "CPU" in figure.axes[1].get_xlabel()
 
 
+def test_what_token_frequencies_reach_is_drawn_and_named_as_what_it_is(drawn):
+    figure, _ = drawn
+    for axes in figure.axes[:2]:
+        levels = {one.get_ydata()[0]: one for one in axes.lines if len(set(one.get_ydata())) == 1}
+        assert set(levels) == set(UNIGRAM.values())
+        assert levels[6.9].get_label() == "cross-entropy of frequencies: 6.90"
+        assert levels[6.7].get_label() == "entropy of frequencies: 6.70"
+
+
+def test_differences_have_room_at_the_sides(drawn):
+    figure, _ = drawn
+    axes = figure.axes[2]
+    to_page = axes.transData.transform
+    values = [0.1 * k - 0.2 for k, arm in enumerate(ARMS) if arm != "transformer"]
+    left, right = axes.get_window_extent().intervalx
+    for value in (min(values) - 0.03, max(values) + 0.03):
+        assert left + 0.05 * (right - left) < to_page((value, 0))[0] < right - 0.05 * (right - left)
+
+
+def test_gates_of_layers_are_told_apart_and_what_leaves_the_axis_is_marked(tmp_path):
+    table = gates()
+    table.loc[(table["arm"] == "tgn") & (table["layer"] == 1), "low"] = 1e-7
+    figure, axes = plt.subplots()
+    fig22.gate_panel(axes, table)
+    faces = {one.get_markerfacecolor() for one in axes.lines if one.get_marker() == "o"}
+    assert faces == {fig22.POSITIONS["query"][0], "white"}
+    heads = [one for one in axes.lines if one.get_marker() == fig22.CARETDOWN]
+    assert sum(len(one.get_xdata()) for one in heads) == len(fig22.POSITIONS)
+    assert all((one.get_ydata() == fig22.FLOOR).all() for one in heads if len(one.get_ydata()))
+    assert len(axes.get_legend().get_texts()) == len(fig22.POSITIONS)
+    plt.close(figure)
+
+
 def test_recall_is_shown_where_it_was_tested_at_most_lengths_and_pairs(drawn):
     figure, _ = drawn
     lengths, pairs, state = figure.axes[4:7]
@@ -179,10 +213,10 @@ def test_arms_have_looks_of_their_own_and_those_of_figure_21():
 def test_without_means_every_seed_is_a_line_with_one_label(tmp_path):
     table = losses()
     _, axes = plt.subplots()
-    unigram = statistics(("fig22.unigram_loss", 6.9, "nats"))[0]
+    guess = statistics(("fig22.unigram_loss", 6.9, "nats"), ("fig22.unigram_entropy", 6.7, "nats"))
     each = fig22.of_all_seeds(table[table["seed"] != "mean"])
-    fig22.loss_panel(axes, each, unigram, "tokens", "tokens")
+    fig22.loss_panel(axes, each, *guess, along="tokens", label="tokens")
     _, labels = axes.get_legend_handles_labels()
-    assert len(labels) == len(ARMS)
-    assert len(axes.lines) == 2 * len(ARMS) + 1
+    assert len(labels) == len(ARMS) + 2  # and of what token frequencies reach
+    assert len(axes.lines) == 2 * len(ARMS) + 2
     plt.close(axes.figure)

@@ -118,8 +118,11 @@ def test_every_panel_shows_its_arms(page):
     for letter, panel in axes.items():
         assert panel.get_title(loc="left").startswith(rf"$\bf{{{letter}}}$")
         assert panel.get_xlabel()
-    for key, arm in zip(keys(axes["a"]), gravity.SHOWN, strict=True):
+    *shown, alone = keys(axes["a"])
+    for key, arm in zip(shown, gravity.SHOWN, strict=True):
         assert key.startswith(gravity.ARMS[arm].label)
+    assert alone == "token frequencies alone"
+    assert len(axes["a"].lines) == len(gravity.ARMS) + 1
     assert len(axes["b"].get_yticks()) == len(gravity.PAIRS)
     for letter in "fg":
         assert len(keys(axes[letter])) == len(gravity.PROBED)
@@ -127,7 +130,8 @@ def test_every_panel_shows_its_arms(page):
 
 def test_numbers_in_keys_are_those_of_the_statistics(page):
     axes, _ = page()
-    assert all(": -0.50" in key for key in keys(axes["f"]))
+    assert all(": +0.30 [+0.28, +0.32]" in key for key in keys(axes["e"]))
+    assert all(": -0.50 [-0.52, -0.48]" in key for key in keys(axes["f"]))
     assert all(": -1.00" in key for key in keys(axes["g"]))
     assert any("(5 x the time)" in key for key in keys(axes["h"]))
     assert not any("Transformer" in key and "x the time" in key for key in keys(axes["h"]))

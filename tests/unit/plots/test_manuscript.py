@@ -2,12 +2,14 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
+from tgn.claims import read_claims
 from tgn.plots import bridge, fig22, manuscript
 from tgn.statistics import Statistic, write_statistics
 
@@ -22,10 +24,10 @@ def statistic(id, value, **changed):
     )
 
 
-def claim(source, verdict="reproduced", value=1.25, **changed):
+def claim(pages, verdict="reproduced", value=1.25, **changed):
     number = {"id": "fig9.some_number", "value": value, "ci_low": 1.0, "ci_high": 1.5,
-              "unit": "nats", "evidence": "real"}  # fmt: skip
-    return {"source": source, "verdict": verdict, "sentence": "A claim that is made.",
+              "unit": "bits", "evidence": "real", "method": "a mean; over units"}  # fmt: skip
+    return {"manuscript": pages, "verdict": verdict, "sentence": "A claim that is made.",
             "published": {"value": 3.0, "unit": "nats"}, "ours": [number],
             "controls": [number | {"id": "fig9.other", "evidence": "simulated"}],
             } | changed  # fmt: skip
@@ -65,21 +67,22 @@ def answers():
     )  # fmt: skip
 
 
-def test_claims_are_those_that_the_ledger_takes_from_the_figure(claims):
-    sources = {
-        "TGN paper, figure 2a (figure 5 of the guide)": {2},
-        "TGN paper, abstract and figure 3a (figure 21 of the guide)": {3},
-        "TGN paper, text to figure 5; the ablation is figure 2 of the guide": {5},
-        'TGN paper, abstract ("figure 4")': set(),
-        "extended TGN manuscript, figure 2": set(),
-        "TGN paper, figure 21": set(),
-    }
-    path = claims(*(claim(source) for source in sources))
-    for number in (2, 3, 5):
-        found = {record["source"] for record in manuscript.claims_of(path, number)}
-        assert found == {source for source, figures in sources.items() if number in figures}
+def test_claims_are_those_that_the_ledger_puts_on_the_page(claims):
+    path = claims(*(claim(pages) for pages in ([2], [], [2, 3], [5])))
+    for number, count in {2: 2, 3: 1, 5: 1}.items():
+        found = manuscript.claims_of(path, number)
+        assert len(found) == count
+        assert all(number in record["manuscript"] for record in found)
     with pytest.raises(ValueError, match="figure 4 of the TGN paper"):
         manuscript.claims_of(path, 4)
+
+
+def test_every_claim_of_the_paper_is_on_one_of_its_pages():
+    ledger = read_claims(Path(__file__).parents[3] / "config/claims.yaml")
+    of_paper = [claim for claim in ledger if "TGN paper" in claim.source]
+    assert len(of_paper) > 50
+    assert [claim.id for claim in of_paper if not claim.manuscript] == []
+    assert {number for claim in of_paper for number in claim.manuscript} == set(range(1, 6))
 
 
 @pytest.mark.parametrize(("verdict", "value"), [("reproduced", 1.25), ("inconclusive", 1.375)])
@@ -87,28 +90,33 @@ def test_the_page_says_what_the_claims_say(tmp_path, claims, kept, verdict, valu
     answers().to_parquet(tmp_path / "recall.parquet")
     manuscript.recall(
         recall=tmp_path / "recall.parquet",
-        claims=claims(claim("TGN paper, figure 4", verdict, value), claim("TGN paper, figure 2")),
+        claims=claims(claim([4], verdict, value), claim([2])),
         pdf=tmp_path / "figure4.pdf", png=tmp_path / "figure4.png", scale="smoke",
     )  # fmt: skip
     (figure,) = kept
     said = texts(figure)
     assert said.count("A claim that is made.") == 1
-    for part in (verdict, f"some number: {value} nats [1, 1.5]", "3 nats", f"other: {value} nats"):
+    for part in (
+        verdict,
+        f"some number: {value} bits [1, 1.5]; a mean",
+        "3 nats",
+        "control: other: ",
+    ):
         assert part in said
     assert "(simulated)" in said
     assert (tmp_path / "figure4.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_the_page_grows_with_its_claims():
-    one = manuscript.rows_of([claim("TGN paper, figure 4")])
-    long = manuscript.rows_of([claim("", sentence="many words " * 200)])
+    one = manuscript.rows_of([claim([4])])
+    long = manuscript.rows_of([claim([4], sentence="many words " * 200)])
     assert manuscript.height_of(one) < manuscript.height_of(one * 3) < manuscript.height_of(one * 9)
     assert len(long[0]["claim"]) > 20
     assert manuscript.height_of(long) > manuscript.height_of(one)
 
 
 def test_a_claim_without_numbers_says_so():
-    (row,) = manuscript.rows_of([claim("", ours=[], controls=[], published="in words")])
+    (row,) = manuscript.rows_of([claim([4], ours=[], controls=[], published="in words")])
     assert row["ours"] == ["not measured"]
     assert row["published"] == ["in words"]
 
@@ -122,35 +130,36 @@ def planted(folder):
         for mode, layer in itertools.product(modes, (0, 1)):
             values = {"effective_rank": 20 + dose}
             if layer == 1:
-                values |= {"log_ratio": 0.1 * dose, "nats": 5 + dose, "gate": dose}
+                values |= {"log_ratio": 0.1 * dose, "extra_nats": dose, "gate": dose}
             rows += [
                 {"arm": arm, "seed": seed, "mode": mode, "dose": dose, "layer": layer,
-                 "quantity": quantity, "value": value, "low": value, "high": value, "n": 8}
+                 "quantity": quantity, "value": value, "low": value - 0.25, "high": value + 0.25,
+                 "n": 8}
                 for quantity, value in values.items()
             ]  # fmt: skip
     pd.DataFrame(rows).to_parquet(folder / "curves.parquet")
     matched = [
         {"curve": name, "state": state, "gate": gate, "value": 0.1 * (gate - 1),
          "low": 0.1 * (gate - 1) - 0.05, "high": 0.1 * (gate - 1) + 0.05, "n": 8}
-        for name in ("brain", *ARMS, "untrained")
+        for name in ("brain", *ARMS, "random", "untrained")
         for state, gate in STATES.items()
     ]  # fmt: skip
     pd.DataFrame(matched).to_parquet(folder / "matched.parquet")
-    chance = np.random.default_rng(0).uniform(-0.5, 0.5, 100)
-    pd.DataFrame({"curve": "tgn", "permuted": True, "value": chance}).to_parquet(
-        folder / "null.parquet"
-    )
-    names = ("similarity", "similarity_transformer", "similarity_untrained", "similarity_depth")
+    names = ["similarity", *(f"similarity_{name}" for name in ("transformer", *bridge.CONTROLS))]
     write_statistics(
         folder / "statistics.json",
         [
             *(statistic(f"bridge.{name}", 0.8, evidence="simulated") for name in names),
+            *(
+                statistic(f"bridge.{name}_permuted", 0.1 * place, evidence="simulated")
+                for place, name in enumerate(names)
+            ),
             statistic("bridge.tgn_own_gate", 0.3),
             statistic("bridge.tgn_log_rank_open_minus_shut", 0.1),
         ],
     )
     return {
-        **{name: folder / f"{name}.parquet" for name in ("curves", "matched", "null")},
+        **{name: folder / f"{name}.parquet" for name in ("curves", "matched")},
         "statistics": folder / "statistics.json",
     }
 
@@ -161,12 +170,20 @@ def test_the_bridge_draws_ratios_of_rank_and_marks_what_is_simulated(tmp_path, k
         data="virtual cohort", evidence="simulated", scale="smoke",
     )  # fmt: skip
     (figure,) = kept
-    closing, _, _, cost, states, _ = figure.axes
+    closing, _, layers, cost, states, likeness = figure.axes
     lines = {line.get_label(): line for line in closing.lines}
     for label in (fig22.ARMS["tgn"].label, "Transformer (attention scaled)"):
         np.testing.assert_allclose(lines[label].get_ydata(), np.exp([0, 0.05, 0.1]))
     (star,) = (line for line in cost.lines if list(line.get_xdata()) == [0.3])
     assert star.get_marker() == "*"
+    assert len(layers.collections) == 2 * 4  # a band a seed and dose, and as trained
+    for band in cost.collections:
+        np.testing.assert_allclose(np.ptp(band.get_paths()[0].vertices[:, 1]), 1.5)
+    nulls = [band.get_paths()[0].vertices[:, 0] for band in likeness.collections[::2]]
+    assert [name.get_text() for name in likeness.get_yticklabels()][-1] == "a straight line"
+    for place, ends in enumerate(nulls):  # one for each curve, not that of the first
+        np.testing.assert_allclose((ends.min(), ends.max()), (0.1 * place - 0.1, 0.1 * place + 0.1))
+    assert len(nulls) == len(likeness.get_yticks())
     marked = [any(t.get_text() == "SIMULATED" for t in axes.texts) for axes in figure.axes]
     assert marked == [False] * 4 + [True] * 2
     assert [tick.get_text().split("\n")[0] for tick in states.get_xticklabels()] == list(STATES)

@@ -101,12 +101,15 @@ def test_strata_are_in_order_with_baselines_beside(drawn):
         assert [tick.get_text() for tick in axes.get_xticklabels()] == STRATA[task][:-1]
         assert len(axes.lines) == len(recall_tasks.ARMS) + 2
         assert axes.lines[0].get_ydata().tolist() == pytest.approx([0.9, 0.92])
+        named = {text.get_text() for text in axes.get_legend().get_texts()}
+        assert {recall_tasks.BASELINES[name].label for name in ("chance", "flat")} <= named
 
 
 def test_gates_stand_at_their_roles(drawn):
     figure, _ = drawn
     for axes, task in ((figure.axes[2], "associative"), (figure.axes[6], "listops")):
         assert [tick.get_text() for tick in axes.get_xticklabels()] == ROLES[task]
+        assert any("open above 1/2" in text.get_text() for text in axes.texts)
         assert [text.get_text() for text in axes.get_legend().get_texts()] == [
             "TGN",
             "TGN with a GRU",

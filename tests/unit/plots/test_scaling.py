@@ -45,8 +45,9 @@ def models():
         [
             {"model": name, "weights": weights, "parameters": size,
              "critical_temperature": 0.05 * factor, "gaussian_temperature": 0.04,
-             "freezing_temperature": 0.03, "ratio_error": 0.05}
-            for name, size in MODELS.items()
+             "freezing_temperature": 0.03, "critical_low": 0.04 * factor * known,
+             "critical_high": 0.07 * factor * known}
+            for (name, size), known in zip(MODELS.items(), (1, 1, np.nan), strict=True)
             for weights, factor in (("trained", 2.0), ("untrained", 1.0))
         ]
     )  # fmt: skip
@@ -144,6 +145,13 @@ def test_every_model_is_one_point_over_its_size(figure):
     assert {"peak, trained", "peak, untrained"} <= {
         text.get_text() for text in axes.get_legend().get_texts()
     }
+
+
+def test_a_peak_without_an_interval_has_no_bar(figure):
+    (bars, _) = panels(figure)["c"].containers
+    (lines,) = bars.lines[2]
+    reach = [line[:, 1] for line in lines.get_segments() if len(line)]
+    np.testing.assert_allclose(reach, [[0.08, 0.14], [0.08, 0.14]])
 
 
 def test_matrices_with_nearly_uniform_entries_are_marked(figure):

@@ -216,6 +216,18 @@ def test_a_run_is_probed_beside_the_network_it_started_from(tmp_path):
     assert (counted == len(ids)).all()
 
 
+def test_the_start_of_training_is_made_from_the_seed_that_is_recorded(tmp_path):
+    trained = model(seed=4)
+    io.save(tmp_path / "known", trained, trained.config, metadata={"seed": 3})
+    before = torch.get_rng_state()
+    start = gravity._untrained(tmp_path / "known", trained).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(start, model(seed=3).state_dict(), rtol=0, atol=0)
+    io.save(tmp_path / "unknown", trained, trained.config)
+    with pytest.raises(ValueError, match="unknown: no seed is recorded"):
+        gravity._untrained(tmp_path / "unknown", trained)
+
+
 def test_models_without_gravity_are_refused(tmp_path):
     plain = build(ModelConfig.from_dict({**SIZE, "mixer": "attention"}))
     io.save(tmp_path / "vanilla-0", plain, plain.config)

@@ -201,6 +201,13 @@ def test_the_summary_has_a_row_for_every_checkpoint():
     assert (curves["ci_low"] <= curves["residual"]).all()
     assert (curves["residual"] <= curves["ci_high"]).all()
     assert curves["success"].between(0, 1).all()
+    assert (curves["success_high"] - curves["success_low"] > 0.01).all()
+
+
+def test_a_share_of_none_solved_is_not_known_exactly():
+    found = statistics_of(traces(lambda arm, side: 0.02))["fig5.tgn_success"]
+    assert (found.value, found.ci_low) == (0, 0)
+    assert found.ci_high == pytest.approx(1.96**2 / (found.n + 1.96**2), rel=1e-3)  # Wilson's
 
 
 def test_equal_updates_reads_the_faster_arm_earlier():

@@ -85,6 +85,13 @@ def test_no_checkpoint_claims_less_time_than_was_spent():
     assert len(only) == 5  # the last one is kept
 
 
+@pytest.mark.parametrize("disorder", ["bimodal", "gaussian"])
+def test_cluster_moves_are_paid_from_the_same_budget(disorder):
+    table, _ = run("tempering_houdayer", disorder=disorder, seconds=[2e-2])
+    assert (table["updates"] <= 2e6).all()
+    assert (table["updates"] >= 0.95 * 2e6).all()
+
+
 def test_the_two_long_runs_are_independent():
     first, second = (
         run(arm, disorder="gaussian", seconds=[2e-4])[0]["energy"]

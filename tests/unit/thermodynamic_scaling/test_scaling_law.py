@@ -163,6 +163,24 @@ def test_the_scale_of_the_weights_is_not_taken_for_a_law():
     assert found["layer_depth"]["low"] < found["layer_depth"]["high"]
 
 
+def test_ends_of_the_grid_are_no_peaks():
+    seen = results(1)
+    seen["at_edge"] = seen["layer_depth"] == 0
+    inside = seen[~seen["at_edge"]].drop(columns="at_edge")
+    seen.loc[seen["at_edge"], "critical_temperature"] = np.geomspace(1, 1e3, len(SIZES))
+    expected = scaling_law.compute_scaling_laws(inside, resamples=50, rng=0)
+    assert scaling_law.compute_scaling_laws(seen, resamples=50, rng=0) == expected
+
+
+def test_errors_are_those_of_the_geometric_mean():
+    seen = results(1)
+    seen["critical_temperature"] *= 1000 ** seen["layer_depth"]  # layers apart by far
+    seen["critical_temperature_error"] = 0.05 * seen["critical_temperature"]
+    found = scaling_law.compute_scaling_laws(seen, resamples=50, rng=0)["with_errors"]
+    spread = np.sqrt(np.square(np.log(SIZES) - np.log(SIZES).mean()).sum())
+    assert found["std_err"] == pytest.approx(0.05 / np.sqrt(4) / spread, rel=1e-3)
+
+
 def test_noise_is_called_a_law_as_seldom_as_the_level_has_it():
     statements = [
         scaling_law.compute_scaling_laws(results(seed), resamples=50, rng=0)["statement"]

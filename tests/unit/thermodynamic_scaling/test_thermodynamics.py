@@ -85,7 +85,11 @@ def test_scaling_is_declined_where_there_is_none():
     planted = np.abs(curves["temperatures"] / peak.temperature - 1.0) ** -0.5
     law = ts.analyze_critical_scaling(curves["temperatures"], planted, peak.temperature)
     assert law["alpha_above"] == pytest.approx(0.5, rel=1e-6)
-    assert law["n_below"] >= 5
+    assert law["n_below"] >= 6
+    few = np.array([0.85, 0.9, 0.94, 0.97, 0.99, 1.01, 1.1])
+    found = ts.analyze_critical_scaling(few, np.abs(few - 1) ** -0.5, 1.0)
+    assert (found["n_below"], found["n_above"]) == (5, 2)
+    assert found["declined_below"] == found["declined_above"] == "fewer than 6 points"
 
 
 def test_a_batch_names_what_is_no_matrix():

@@ -181,6 +181,13 @@ def test_the_exponent_of_the_law_is_the_true_one():
     assert law.startswith("power -0.25 [-0.25, -0.25]")
 
 
+def test_means_of_numbers_that_may_be_negative_are_called_arithmetic():
+    rows = table().assign(critical_temperature=-1.0)
+    axes = vis.plot_scaling_law(rows, log_scale=False, fit=False).axes[0]
+    assert "arithmetic mean of a model" in legend(axes)
+    assert "geometric mean of a model" in legend(vis.plot_scaling_law(table()).axes[0])
+
+
 def test_models_are_compared_beside_their_null():
     axes = vis.plot_model_comparisons(table(), "critical_temperature").axes[0]
     assert {"median", vis.FREEZING} <= set(legend(axes))

@@ -98,7 +98,16 @@ def test_a_planted_power_law_is_preferred_and_a_hump_is_not():
     assert law.is_preferred
     hump = critical.power_law_at(grid, np.exp(-3 * (grid - 1) ** 2), 1.0, side="below")
     assert not hump.is_preferred
-    assert critical.power_law_at([0.9, 0.95, 1.2], [1, 2, 1], 1.0, side="below") is None
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 5])
+def test_few_points_are_counted_and_are_no_power_law(n):
+    below = np.linspace(0.85, 0.99, n)  # a parabola's correction is infinite at five points
+    grid = np.append(below, [1.3, 1.4])
+    law = critical.power_law_at(grid, np.abs(grid - 1) ** -0.4, 1.0, side="below")
+    assert law.n == n
+    assert not law.is_preferred
+    assert np.isnan(law.aic_difference)
 
 
 def test_noise_has_no_power_law():

@@ -192,6 +192,14 @@ def test_states_merge_as_it_gets_warmer_and_never_split():
     )
 
 
+def test_states_that_do_not_settle_are_not_counted(monkeypatch):
+    coupled = rep.couplings(noise(24, 24), 24, rng=np.random.default_rng(0))
+    states = rep.minima(coupled, 20, rng=np.random.default_rng(11)).states
+    monkeypatch.setattr(rep, "MOST_SWEEPS", 1)
+    with pytest.raises(ValueError, match=rf"temperature 0.5: \d+ of {len(states)} states"):
+        rep.surviving(coupled, states, [0.5])
+
+
 def test_barriers_enclose_the_lowest_pass():
     """On all paths between two states, the lowest pass, by flooding the hypercube."""
     coupled = rep.couplings(noise(8, 8, seed=3), 8, rng=np.random.default_rng(0))

@@ -88,6 +88,18 @@ def test_a_gate_that_opens_again_is_told_from_one_that_does_not(gates, reopening
     assert found["tgn_log_lowest_gate"]["value"] == pytest.approx(math.log(min(gates)), abs=0.02)
 
 
+def test_the_choice_of_the_lowest_gate_is_no_fall():
+    """Gates alike at every evaluation: choosing within a resample moves the interval down."""
+    moved = []
+    for seed in range(40):
+        table = watched([0.1] * 20, seed=seed, noise=0.3, windows=32)
+        found = by_id(statistics.level_statistics(table, "fig21", rng=rng(), resamples=100))
+        row = found["tgn_log_lowest_gate"]
+        moved.append((row["ci_low"] + row["ci_high"]) / 2 - row["value"])
+        assert (row["n"], found["tgn_log_final_gate"]["n"]) == (16, 32)
+    assert np.mean(moved) == pytest.approx(0, abs=0.02)
+
+
 @pytest.mark.parametrize("slope", [0.0, -0.5])
 def test_the_slope_of_the_level_against_the_penalty(slope):
     table = pd.concat(

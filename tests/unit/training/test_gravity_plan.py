@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 import yaml
 
+from tgn import config
 from tgn.models import sizes
 from tgn.training import plan
 from tgn.training.run import matched
 
 ROOT = Path(__file__).parents[3]
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+CONFIG = config.load("laptop", ROOT)
 LANGUAGE, GRAVITY = CONFIG["language_model"], CONFIG["gravity"]
 
 
@@ -24,7 +25,6 @@ def test_every_arm_has_its_seeds_under_its_own_name():
     wanted = {
         f"gravity-{arm}-{seed}"
         for arm, settings in GRAVITY["arms"].items()
-        if settings
         for seed in range(settings.get("seeds", 1))
     }
     assert set(runs()) == wanted
@@ -34,7 +34,8 @@ def test_every_arm_has_its_seeds_under_its_own_name():
 
 def test_an_arm_that_is_null_is_left_out():
     arms = {**GRAVITY["arms"], "no_radius": None}
-    assert set(runs()) - set(runs(arms=arms)) == {"gravity-no_radius-0"}
+    fewer = config.without_null_arms({"arms": arms})
+    assert set(runs()) - set(runs(**fewer)) == {"gravity-no_radius-0"}
 
 
 def test_arms_that_claims_compare_are_trained():
@@ -67,6 +68,29 @@ def test_ablations_differ_from_what_they_change_in_one_thing():
     bare = planned["gravity-no_repulsion-0"]
     assert bare["penalty"] == 0
     assert bare["model"] == base["model"]
+
+
+def test_the_screening_is_the_figures_arms_at_the_published_seed():
+    planned = plan.gravity_screening(LANGUAGE, GRAVITY)
+    arms = {run["arm"] for run in runs().values()}
+    assert set(planned) == {f"gravity-{arm}-42" for arm in arms}
+    for run in planned.values():
+        assert run == {**runs()[f"gravity-{run['arm']}-0"], "seed": 42}
+
+
+def test_every_published_run_is_an_arm_at_paper_scale_and_the_two_differ_in_one_thing():
+    merged = config.load("paper", ROOT)
+    planned = plan.gravity_runs(merged["language_model"], merged["gravity"])
+    arms = {run["arm"]: run for run in planned.values()}
+    published = pd.read_csv(ROOT / "config/gravity_published.csv")
+    assert set(published["arm"]) <= set(arms)
+    base, rarer, soft = (arms[f"published{end}"] for end in ("", "_interval_8", "_soft_cutoff"))
+    assert base["training"]["optimizer"]["betas"] == [0.9, 0.999]
+    assert rarer["training"] == {**base["training"], "penalty_every": 8}
+    assert rarer["model"] == {**base["model"], "mass": "score"}
+    assert soft["model"] == {**base["model"], "mass": "score", "cutoff": "soft"}
+    assert soft["training"] == base["training"]
+    assert soft["penalty"] == rarer["penalty"] == base["penalty"]
 
 
 def test_all_read_the_same_tokens_for_as_many_steps():

@@ -103,8 +103,13 @@ def test_each_process_goes_on_with_its_own_random_numbers(tables):
 
 def test_a_process_that_fails_fails_the_run_and_is_heard(tmp_path, monkeypatch, capfd):
     module(tmp_path, monkeypatch)
+    (temporary := tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(RuntimeError, match="launched:fail failed in one of 2 processes"):
         launch.run("launched:fail", {"reason": "no such luck"}, processes=2)
+    assert not list(temporary.iterdir())  # the launcher's notes
+    assert not list(tmp_path.glob(".launch-*"))
     assert "no such luck" in capfd.readouterr().err
     with pytest.raises(ValueError, match="at least 1"):
         launch.run("launched:fail", {}, processes=0)

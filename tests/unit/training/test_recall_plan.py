@@ -10,16 +10,16 @@ SECTION = {
     "test": [[16, 4], [32, 4], [48, 2]],
     "widths": [8, 16],
     "model": {"width": 8, "depth": 2, "heads": 1, "mlp_width": 8},
-    "training": {"steps": 100, "batch": 64},
+    "training": {"steps": 100, "batch": 64, "evaluate_every": 20},
     "penalty": 0.1,
     "rate_grid": [0.01, 0.001],
     "sweep_fraction": 0.3,
+    "sweep_evaluate_every": 5,
     "sweep_seeds": 2,
     "seeds": 1,
     "arms": {
         "attention": {"model": {"mixer": "attention"}, "seeds": 2},
         "gru": {"model": {"mixer": "gru"}, "penalty": 0, "training": {"batch": 32}},
-        "mamba": None,
     },
 }
 
@@ -34,7 +34,7 @@ def test_runs_are_arms_widths_and_seeds():
         "mixer": "attention",
     }  # fmt: skip
     assert runs["gru_d16-0"]["model"]["mlp_width"] == 16
-    assert runs["gru_d16-0"]["training"] == {"steps": 100, "batch": 32}
+    assert runs["gru_d16-0"]["training"] == {"steps": 100, "batch": 32, "evaluate_every": 20}
     assert [runs[name]["penalty"] for name in ("attention-0", "gru-0")] == [0.1, 0]
     assert runs["attention-1"]["seed"] == 1
     assert all(run["rate"] is None for run in runs.values())
@@ -61,5 +61,7 @@ def test_the_sweep_has_seeds_of_its_own_and_reads_no_test_set():
     }
     run = sweep["gru_d16-rate-0.001-3"]
     assert (run["arm"], run["seed"], run["rate"], run["test_tasks"]) == ("gru_d16", 3, 0.001, [])
-    assert run["training"] == {"steps": 30, "batch": 32}
+    assert run["training"] == {"steps": 30, "batch": 32, "evaluate_every": 5}
+    as_often = recall_plan.sweep(SECTION | {"sweep_evaluate_every": None})
+    assert as_often["gru-rate-0.001-2"]["training"]["evaluate_every"] == 20
     assert not set(sweep) & set(recall_plan.runs(SECTION))

@@ -1,6 +1,8 @@
 """Recall's tables and statistics, from made-up runs whose numbers are known."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tgn.claims import read_claims
 from tgn.statistics import Statistic, read_statistics, write_statistics
 from tgn.training import recall_statistics
 from tgn.training.recall_statistics import MEAN
 
+LEDGER = Path(__file__).parents[3] / "config/claims.yaml"
 # arm: bytes at 8 and at 16 tokens
 STATES = {
     "attention": (800, 1600),
@@ -101,6 +105,66 @@ def test_the_least_of_trained_sets_has_an_interval_for_all_of_them():
     assert found["fig22.recall_tgn_16_2"]["value"] == 0.1
 
 
+def test_the_lightest_of_trained_sets_has_fewest_pairs_in_fewest_tokens():
+    found = by_id(recall_statistics.accuracy_statistics(means(tgn={(8, 2): 0.9})))
+    assert found["fig22.recall_trained_lightest_tgn"]["value"] == 0.9
+
+
+def test_an_arm_that_never_left_chance_is_called_so():
+    table = means(mamba_4={(8, 2): 0.55, (16, 2): 0.9, (16, 4): 0.25}, tgn={(16, 4): 0.25})
+    found = by_id(
+        [
+            *recall_statistics.accuracy_statistics(table),
+            *recall_statistics.length_statistics(table, 2),
+        ]
+    )
+    for name in ("16_2", "8_2"):  # of which the first is not trained on, and counts for nothing
+        assert "never left the chance" in found[f"fig22.recall_mamba_4_{name}"]["note"]
+    assert "never left the chance" in found["fig22.recall_longest_mamba_4"]["note"]
+    assert "never left the chance" not in found["fig22.recall_tgn_16_4"]["note"]
+
+
+def statistic(id, value, low, high):
+    return Statistic(id, value, low, high, 100, "share of queries", "mean", "recall", "real")
+
+
+@pytest.mark.parametrize(
+    ("attention", "mamba", "untold"),
+    [
+        ((0.995, 0.9, 1.0), (0.98, 0.97, 0.991), set()),
+        ((0.98, 0.9, 0.99), (1.0, 0.99, 1.0), set()),  # its interval reaches what it must
+        ((0.9, 0.85, 0.95), (1.0, 0.99, 1.0), {"longest_mamba_16", "longest_tgn"}),
+        ((0.995, 0.9, 1.0), (0.8, 0.7, 0.9), {"longest_mamba_16"}),
+    ],
+)
+def test_a_baseline_that_is_not_fair_leaves_claims_untold(attention, mamba, untold):
+    numbers = {
+        "trained_least_attention": attention,
+        "trained_lightest_mamba_16": mamba,
+        "longest_mamba_16": (0.02, 0.01, 0.03),
+        "longest_tgn": (0.99, 0.97, 1.0),
+        "longest_mamba_4": (0.02, 0.01, 0.03),
+    }
+    records = [statistic(f"fig22.recall_{name}", *ends) for name, ends in numbers.items()]
+    found = recall_statistics.withheld(records, 0.99)
+    assert set(found) == {f"fig22.recall_{name}" for name in untold}
+    for name in untold:
+        value, low, high = numbers[name]
+        assert "a fair baseline has 0.99" in found[f"fig22.recall_{name}"]
+        assert f"is {value} share of queries [{low}, {high:g}]" in found[f"fig22.recall_{name}"]
+
+
+def test_every_claim_on_recall_waits_for_fair_baselines():
+    claims = {claim.id: claim for claim in read_claims(LEDGER)}
+    names = ("mamba_recall_collapses_with_length", "recall_stays_near_perfect",
+             "recall_stays_near_perfect_as_published", "full_history_beyond_capacity")  # fmt: skip
+    waiting = [claims[f"tgn.{name}"] for name in names]
+    for claim in waiting:
+        (first, *_) = claim.statistics
+        assert set(recall_statistics.BASELINES[first]) <= set(claim.beside)
+    assert {claim.statistics[0] for claim in waiting} == set(recall_statistics.BASELINES)
+
+
 def test_lengths_are_compared_at_equal_pairs():
     table = means(mamba_16={(8, 2): 0.9, (16, 2): 0.2, (16, 4): 0.1})
     found = by_id(recall_statistics.length_statistics(table, 2))
@@ -129,6 +193,23 @@ def test_a_slope_adds_distances_in_squares():
     assert found.high == pytest.approx(0.1 + math.hypot(0.1, 0.1) / 2)
 
 
+def test_a_width_is_worth_a_slope_where_there_are_several():
+    wide = accuracies(mamba_16={(16, 4): 0.8}).assign(arm=lambda table: table["arm"] + "_d16")
+    narrow = accuracies(mamba_16={(16, 4): 0.4}, attention={(16, 4): 0.9})
+    both = pd.concat([narrow, wide[wide["arm"] != "tgn_d16"]])
+    table = recall_statistics.accuracy_table(both, set())
+    runs = {
+        arm: {"arm": arm, "model": {"width": 16 if arm.endswith("_d16") else 4}}
+        for arm in both["arm"]
+    }
+    means = table[table["seed"] == MEAN]
+    found = by_id(recall_statistics.width_statistics(means, runs, 16))
+    slopes = {name.rpartition("width_")[2]: record["value"] for name, record in found.items()}
+    assert slopes == pytest.approx({"attention": 0.05, "mamba_16": 0.2, "mamba_4": 0})
+    alone = means[~means["arm"].str.endswith("_d16")]
+    assert recall_statistics.width_statistics(alone, runs, 16) == []
+
+
 def gates(query, elsewhere):
     rows = [
         {
@@ -146,9 +227,25 @@ def test_gates_at_queries_are_held_against_gates_elsewhere():
     mean = table[(table["seed"] == MEAN) & (table["position"] == "query")].iloc[0]
     deviation = math.sqrt(0.01**2 / 2 + 0.2**2 / 2 / 2)
     assert mean["high"] - mean["gate"] == pytest.approx(1.96 * deviation)
-    (found,) = recall_statistics.position_statistics(table[table["seed"] == "0"], 16, 4)
-    assert found["id"] == "fig22.recall_tgn_gate_query_minus_elsewhere_layer_0"
-    assert found["value"] == pytest.approx(0.3)
+    found = by_id(recall_statistics.position_statistics(table[table["seed"] == "0"], 16, 4))
+    gap = found["fig22.recall_tgn_gate_query_minus_elsewhere_layer_0"]
+    assert gap["value"] == pytest.approx(0.3)
+    for place, share in (("query", 0.5), ("elsewhere", 0.2)):
+        opened = found[f"fig22.recall_tgn_open_{place}_layer_0"]
+        numbers = [opened[name] for name in ("value", "ci_low", "ci_high")]
+        assert numbers == pytest.approx([share, *recall_statistics.wilson(share, 100)])
+
+
+def test_seeds_that_open_and_shut_widen_the_share_of_open_gates():
+    alike = pd.concat([gates(0.5, 0.5), gates(0.5, 0.5).assign(seed=1)])
+    apart = pd.concat([gates(0.9, 0.5), gates(0.1, 0.5).assign(seed=1)])
+    widths = []
+    for found in (alike, apart):
+        table = recall_statistics.occupancy_table(found)
+        row = table[(table["seed"] == MEAN) & (table["position"] == "query")].iloc[0]
+        assert row["open"] == pytest.approx(0.5)
+        widths.append(row["open_high"] - row["open_low"])
+    assert widths[1] > 2 * widths[0]
 
 
 def recorded(levels, arm="tgn", seed=0):
@@ -237,13 +334,18 @@ def test_all_statistics_stand_in_one_file(tmp_path):
     outputs = {name: str(tmp_path / f"{name}.parquet") for name in names}
     recall_statistics.summarise(
         **paths, **outputs, convergence=str(tmp_path / "convergence.json"),
-        statistics=str(tmp_path / "statistics.json"), runs=runs, width=8, length=16, pairs=4,
-        early=0.5, model="recall", evidence="real", resamples=100, seed=0,
+        statistics=str(tmp_path / "statistics.json"), undecided=str(tmp_path / "undecided.json"),
+        runs=runs, width=8, length=16, pairs=4, early=0.5, fair=1.01, model="recall",
+        evidence="real", resamples=100, seed=0,
     )  # fmt: skip
     records = {record.id: record for record in read_statistics(tmp_path / "statistics.json")}
     assert records["fig22.other"] == other
     assert records["fig22.recall_trained_least_attention"].value == 1
     assert "fig22.recall_tgn_gate_query_minus_elsewhere_layer_0" in records
+    listed = json.loads((tmp_path / "undecided.json").read_text())
+    assert {entry["id"] for entry in listed}.isdisjoint(records)
+    assert "fig22.recall_longest_tgn" in {entry["id"] for entry in listed}
+    assert all(entry["model"] == "recall" and entry["reason"] for entry in listed)
     training = pd.read_parquet(outputs["recall_training"])
     assert training[training["arm"] == "tgn"]["gate"].tolist() == pytest.approx([0.3] * 11)
     assert training[training["arm"] != "tgn"]["gate"].isna().all()

@@ -115,12 +115,35 @@ def test_statistics_name_every_arm_and_what_it_is_held_against(made):
     ours, flat = (found[f"recall_tasks.listops_accuracy_{arm}"] for arm in ("tgn", "flat"))
     assert gap.value == pytest.approx(ours.value - flat.value)
     assert "one seed" in found["recall_tasks.listops_accuracy_attention"].note
-    assert found["recall_tasks.associative_accuracy_tgn"].note == ""
+    assert "one seed" not in found["recall_tasks.associative_accuracy_tgn"].note
     kept = found["recall_tasks.listops_published_kept"].value
     assert 0.2 < kept < 0.6
     assert found["recall_tasks.listops_published_bare_digits"].value == pytest.approx(
         0.3 / kept, abs=0.15
     )
+
+
+def test_an_arm_that_learnt_nothing_is_called_so():
+    rows = [("gru", 0.16, 0.12, 0.2, 9), ("tgn", 0.9, 0.8, 1.0, 9), ("chance", 0.1, 0.1, 0.1, 0),
+            ("most_frequent", 0.14, 0.13, 0.15, 0)]  # fmt: skip
+    answers = pd.DataFrame(rows, columns=["arm", "accuracy", "low", "high", "parameters"])
+    answers = answers.assign(task="associative", stratum="all", seed="mean", n=100, seeds=2)
+    found = {record["id"]: record for record in recall_tasks.accuracy_statistics(answers)}
+    notes = {
+        arm: found[f"recall_tasks.associative_accuracy_{arm}"]["note"] for arm in answers["arm"]
+    }
+    assert notes.pop("gru") == "not clearly above 0.14, which most_frequent has untrained"
+    assert set(notes.values()) == {""}
+
+
+def test_open_gates_are_counted_at_the_query_and_over_all_tokens(made):
+    table = pd.read_parquet(made / "gates.parquet")
+    own = table[(table["task"] == "listops") & (table["arm"] == "tgn")]
+    found = {record.id: record for record in read_statistics(made / "statistics.json")}
+    for name, role in (("open", "all"), ("open_query", "query")):
+        record = found[f"recall_tasks.listops_tgn_{name}"]
+        assert record.value == pytest.approx(own.loc[own["role"] == role, "open"].mean())
+        assert 0 <= record.ci_low <= record.value <= record.ci_high <= 1
 
 
 def test_gates_are_measured_of_every_layer_and_role(made):

@@ -38,7 +38,6 @@ SECTION = {
     "equal": "tgn",
     "arms": {
         "attention": {"model": {"mixer": "attention"}},
-        "gru": None,
         "tgn": {"model": {"mixer": "gated", "inertial": "mingru"}, "seeds": 2},
         "late": {
             "model": {"mixer": "gated", "inertial": "mingru"},
@@ -109,7 +108,11 @@ def test_a_good_section_passes():
     ("overlay", "message"),
     [
         ({"equal": "gru"}, "equal: 'gru' given; arms has attention, tgn, late"),
-        ({"arms": {"tgn": {"seeds": 1}}}, "on associative one needs 2 seeds"),
+        ({"arms": {"tgn": {"seeds": 1}}}, "on associative one with gates needs 2 seeds"),
+        (
+            {"arms": {"tgn": {"seeds": 1}, "attention": {"seeds": 2}}},
+            "on associative one with gates needs 2 seeds",
+        ),
         ({"equal": "late"}, "late is not trained on listops"),
         (
             {"tasks": {"listops": {"train": [{"max_depth": 2}]}}},

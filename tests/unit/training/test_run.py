@@ -269,6 +269,19 @@ def test_a_gravity_run_is_followed_in_tensorboard_and_its_best_weights_stay(text
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("recipe", ["ours", "as_published"])
+def test_gravity_learns_in_bfloat16_what_it_learns_in_float32(text, tmp_path, recipe):
+    losses = []
+    for precision in ("no", "bf16"):
+        training = {**TRAINING, "steps": 40, "precision": precision}
+        folder, model = tmp_path / precision, {**GRAVITY, "recipe": recipe}
+        train(**arguments(text, folder, training=training, model=model))
+        losses.append(pd.read_parquet(folder / "metrics.parquet")["validation_loss"].dropna())
+    exact, rounded = (loss.to_numpy() for loss in losses)
+    assert exact[-1] < exact[0] - 0.5
+    np.testing.assert_allclose(rounded, exact, rtol=0.05)
+
+
 def test_whole_splits_are_not_read_unless_they_are_wanted(text, tmp_path):
     """The evaluations during training stay, which are all that a short run may need."""
     train(**arguments(text, tmp_path, training={**TRAINING, "steps": 4, "evaluation": None}))

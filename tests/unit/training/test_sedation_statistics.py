@@ -105,6 +105,14 @@ def test_a_model_without_a_gate_has_no_gate_of_its_own(planted):
     }
 
 
+def test_random_gates_are_read_against_shut_ones(planted):
+    found, _ = planted
+    for name, fall in {"random": 0.2 * 0.5, "permuted": 0.2 * 0.25}.items():
+        record = found[f"tgn_log_rank_{name}_minus_shut"]
+        assert record.ci_low < fall < record.ci_high
+        assert record.ci_high - record.ci_low < 0.1
+
+
 def test_seeds_that_disagree_widen_the_interval(tmp_path, planted):
     for run in RUNS:
         fall = 0.2 + (0.3 if RUNS[run]["seed"] else 0.0)
@@ -134,12 +142,42 @@ def test_ratios_are_paired_by_window(planted):
             .size() == 1).all()  # fmt: skip
 
 
+def test_loss_is_that_above_the_network_as_trained(planted):
+    curves = planted[1]["curves"]
+    extra = curves[
+        (curves["quantity"] == "extra_nats") & curves["mode"].isin(["clamped", "scaled"])
+    ]
+    trained = np.where(extra["arm"] == "transformer", 1.0, 0.25)
+    np.testing.assert_allclose(extra["value"], 0.3 * (extra["dose"] - trained), atol=1e-9)
+
+
+def test_curves_at_the_states_have_intervals_over_windows(planted):
+    matched = planted[1]["matched"].set_index(["curve", "state"])
+    assert set(matched.index.unique("curve")) == {"brain", *ARMS, "random", "untrained"}
+    networks = matched.drop(index="brain", level="curve")
+    assert (networks["n"] == WINDOWS).all()
+    deep = networks.xs("deep", level="state")
+    width = deep["high"] - deep["low"]
+    assert ((width > 0) & (width < 0.06)).all()
+    falls = pd.Series(-0.2, index=deep.index).where(deep.index != "untrained", 0.0)
+    assert deep["low"].le(falls + 0.01).all()
+    assert deep["high"].ge(falls - 0.01).all()
+
+
 @pytest.mark.parametrize(("brain", "sign"), [(0.4, 1), (-0.4, -1)])
 def test_people_who_fall_as_the_network_are_like_it_and_others_unlike(tmp_path, brain, sign):
     found, tables = summarised(tmp_path, brain=brain)
-    likeness, chance = found["similarity"], found["similarity_permuted"]
+    likeness = found["similarity"]
     assert sign * likeness.value > 0.9
-    assert chance.ci_low < 0 < chance.ci_high
+    for name in ("", "_tgn_mamba", "_transformer", "_random", "_untrained", "_depth"):
+        chance = found[f"similarity{name}_permuted"]
+        assert chance.ci_low < 0 < chance.ci_high
+        null = tables["null"].query(
+            "permuted and curve == @curve", local_dict={"curve": name[1:] or "tgn"}
+        )
+        assert (chance.ci_low, chance.ci_high) == pytest.approx(
+            null["value"].quantile([0.025, 0.975])
+        )
     assert (found["similarity_p"].value < 0.02) == (sign > 0)
     assert likeness.evidence == "simulated"
     assert found["tgn_log_rank_open_minus_shut"].evidence == "real"
