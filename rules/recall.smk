@@ -85,6 +85,7 @@ rule fig22_statistics:
         code=library(
             "claims.py",
             "statistics.py",
+            "training/comparison.py",
             "training/recall_statistics.py",
         ),
     output:

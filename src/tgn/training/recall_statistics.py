@@ -30,6 +30,7 @@ from tgn.statistics import (
     read_statistics,
     write_statistics,
 )
+from tgn.training.comparison import Spread, seed_spread, widened
 
 WINDOW = 20  # records over which a gate is averaged
 MEAN = "mean"  # what the rows over seeds have for a seed
@@ -108,7 +109,8 @@ def summarise(
     usual = {name: run for name, run in runs.items() if run["model"]["width"] == width}
     everything = accuracy_table(_joined(accuracies, runs), trained_on(runs))
     answers = everything[everything["arm"].isin({run["arm"] for run in usual.values()})]
-    gates = occupancy_table(_joined(occupancies, usual))
+    measured = _joined(occupancies, usual)
+    gates = occupancy_table(measured)
     trained = _joined(metrics, usual)
     tables = {
         recall: answers,
@@ -124,7 +126,8 @@ def summarise(
         length_statistics(means, pairs),
         capacity_statistics(means, length),
         width_statistics(everything[everything["seed"] == MEAN], runs, length),
-        position_statistics(gates[gates["seed"] == MEAN], length, pairs),
+        contrast_statistics(measured, length, pairs),
+        open_statistics(gates[gates["seed"] == MEAN], length, pairs),
         gate_statistics(
             trained,
             max(run["training"]["steps"] for run in usual.values()),
@@ -262,29 +265,69 @@ def occupancy_table(found: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    table with columns arm, seed (text; ``mean`` over the seeds, where the spread of several seeds
-    is in the interval), layer, position, input_seq_len, num_kv_pairs, gate, low, high, open (share
-    above 1/2), open_low, open_high (its interval, as that of an accuracy), n
+    table with columns arm, seed (text; ``mean`` over the seeds, where the spread of seeds over all
+    arms is in the interval), layer, position, input_seq_len, num_kv_pairs, gate, low, high, open
+    (share above 1/2), open_low, open_high (its interval, as that of an accuracy), n
     """
-    keys = ["arm", "layer", "position", *TASK]
-    factor = overdispersion(found, "open", keys)
+    keys = ["layer", "position", *TASK]
+    factor = overdispersion(found, "open", ["arm", *keys])
     rows = []
-    for names, table in found.groupby(keys):
-        for seed, part in [*table.groupby("seed"), (MEAN, table)]:
-            gate, seeds = float(part["gate"].mean()), len(part)
-            variance = float((part["standard_error"] ** 2).sum()) / seeds**2
-            if seeds > 1:
-                variance += float(part["gate"].var()) / seeds
-            margin = 1.96 * math.sqrt(variance)
-            opened, n = float(part["open"].mean()), int(part["n"].sum())
-            trials = effective(n, seeds, factor if seed == MEAN else 0.0)
-            rows.append(
-                dict(zip(keys, names, strict=True))
-                | {"seed": str(seed), "gate": gate, "n": n}
-                | {"low": max(0.0, gate - margin), "high": min(1.0, gate + margin)}
-                | dict(zip(OPEN, (opened, *wilson(opened, trials)), strict=True))
-            )
+    for names, rivals in found.groupby(keys):
+        spread = _spread_of_gates(rivals)
+        for (arm,), table in rivals.groupby(["arm"]):
+            for seed, part in [*table.groupby("seed"), (MEAN, table)]:
+                interval = _mean_gate(part, spread if seed == MEAN else None)
+                opened, n = float(part["open"].mean()), int(part["n"].sum())
+                trials = effective(n, len(part), factor if seed == MEAN else 0.0)
+                rows.append(
+                    dict(zip(keys, names, strict=True))
+                    | {"arm": arm, "seed": str(seed), "gate": interval.value, "n": n}
+                    | {"low": max(0.0, interval.low), "high": min(1.0, interval.high)}
+                    | dict(zip(OPEN, (opened, *wilson(opened, trials)), strict=True))
+                )
     return pd.DataFrame(rows)
+
+
+def contrast_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Of each run and layer, the gate at queries less the mean of it over the other positions.
+
+    Parameters
+    ----------
+    found
+        Gates of one test set: arm, seed, layer, position, gate, standard_error, n.
+
+    Returns
+    -------
+    table with columns arm, seed, layer, gate (the difference), standard_error, n
+    """
+    rows = []
+    for names, table in found.groupby(["arm", "seed", "layer"]):
+        by_position = table.set_index("position")
+        query, others = by_position.loc["query"], by_position.drop(index="query")
+        rows.append(
+            dict(zip(["arm", "seed", "layer"], names, strict=True))
+            | {
+                "gate": query["gate"] - others["gate"].mean(),
+                # gates elsewhere go up and down together at worst
+                "standard_error": math.hypot(
+                    query["standard_error"], others["standard_error"].mean()
+                ),
+                "n": query["n"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _spread_of_gates(rivals: pd.DataFrame) -> Spread:
+    return seed_spread([arm.to_numpy() for _, arm in rivals.groupby("arm")["gate"]])
+
+
+def _mean_gate(runs: pd.DataFrame, spread: Spread | None) -> Interval:
+    """Mean over seeds, with the chance of sequences and, where it is known, of seeds."""
+    value = float(runs["gate"].mean())
+    margin = 1.96 * math.sqrt((runs["standard_error"] ** 2).sum()) / len(runs)
+    interval = Interval(value, value - margin, value + margin)
+    return widened(interval, spread, [len(runs)]) if spread and spread[1] else interval
 
 
 def training_table(found: pd.DataFrame) -> pd.DataFrame:
@@ -472,25 +515,35 @@ def slope(x: NDArray[np.float64], table: pd.DataFrame) -> Interval:
     )
 
 
-def position_statistics(gates: pd.DataFrame, length: int, pairs: int) -> list[Record]:
-    """Gate at queries less the gate elsewhere, and shares of open gates, by arm and layer."""
+def contrast_statistics(found: pd.DataFrame, length: int, pairs: int) -> list[Record]:
+    """Gate at queries less the gate elsewhere, by arm and layer."""
+    at = found[(found["input_seq_len"] == length) & (found["num_kv_pairs"] == pairs)]
+    statistics = []
+    for layer, rivals in contrast_table(at).groupby("layer"):
+        spread = _spread_of_gates(rivals)
+        for arm, runs in rivals.groupby("arm"):
+            value, low, high = _mean_gate(runs, spread)
+            statistics.append(
+                {
+                    "id": f"fig22.recall_{arm}_gate_query_minus_elsewhere_layer_{layer}",
+                    **ends(Interval(value, max(-1.0, low), min(1.0, high))),
+                    "n": int(runs["n"].sum()),
+                    "unit": "",
+                    "method": f"{length} tokens, {pairs} pairs; elsewhere: mean of the other "
+                    "classes of positions; over sequences, with the spread of seeds over all arms "
+                    f"(Student's t, {spread[1]} degrees of freedom)",
+                }
+            )
+    return statistics
+
+
+def open_statistics(gates: pd.DataFrame, length: int, pairs: int) -> list[Record]:
+    """Shares of open gates at queries and elsewhere, by arm and layer."""
     at = gates[(gates["input_seq_len"] == length) & (gates["num_kv_pairs"] == pairs)]
     found = []
     for (arm, layer), table in at.groupby(["arm", "layer"]):
         rows = table.set_index("position")
-        query = Interval(*rows.loc["query", ["gate", "low", "high"]])
         others = rows.drop(index="query")
-        elsewhere = Interval(*others[["gate", "low", "high"]].mean())
-        found.append(
-            {
-                "id": f"fig22.recall_{arm}_gate_query_minus_elsewhere_layer_{layer}",
-                **ends(difference(query, elsewhere)),
-                "n": int(rows["n"].iloc[0]),
-                "unit": "",
-                "method": f"{length} tokens, {pairs} pairs; elsewhere: mean of {len(others)} "
-                "classes of positions; over sequences",
-            }
-        )
         for place, row in (("query", rows.loc["query"]), ("elsewhere", others[OPEN].mean())):
             found.append(
                 {

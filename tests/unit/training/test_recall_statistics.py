@@ -224,16 +224,27 @@ def gates(query, elsewhere):
 def test_gates_at_queries_are_held_against_gates_elsewhere():
     both = pd.concat([gates(0.5, 0.2), gates(0.7, 0.2).assign(seed=1)])
     table = recall_statistics.occupancy_table(both)
-    mean = table[(table["seed"] == MEAN) & (table["position"] == "query")].iloc[0]
-    deviation = math.sqrt(0.01**2 / 2 + 0.2**2 / 2 / 2)
-    assert mean["high"] - mean["gate"] == pytest.approx(1.96 * deviation)
-    found = by_id(recall_statistics.position_statistics(table[table["seed"] == "0"], 16, 4))
-    gap = found["fig22.recall_tgn_gate_query_minus_elsewhere_layer_0"]
+    alone = by_id(recall_statistics.contrast_statistics(both[both["seed"] == 0], 16, 4))
+    gap = alone["fig22.recall_tgn_gate_query_minus_elsewhere_layer_0"]
     assert gap["value"] == pytest.approx(0.3)
+    assert gap["ci_high"] == pytest.approx(0.3 + 1.96 * 0.01 * math.sqrt(2))
+    opened = by_id(recall_statistics.open_statistics(table[table["seed"] == "0"], 16, 4))
     for place, share in (("query", 0.5), ("elsewhere", 0.2)):
-        opened = found[f"fig22.recall_tgn_open_{place}_layer_0"]
-        numbers = [opened[name] for name in ("value", "ci_low", "ci_high")]
+        record = opened[f"fig22.recall_tgn_open_{place}_layer_0"]
+        numbers = [record[name] for name in ("value", "ci_low", "ci_high")]
         assert numbers == pytest.approx([share, *recall_statistics.wilson(share, 100)])
+
+
+def test_two_seeds_widen_a_gate_by_students_t():
+    both = pd.concat([gates(0.50, 0.2), gates(0.51, 0.2).assign(seed=1)])
+    margin = 12.706 * math.sqrt(0.01**2 / 2 / 2)  # one degree of freedom
+    sequences = 1.96 * 0.01 / math.sqrt(2)
+    table = recall_statistics.occupancy_table(both)
+    mean = table[(table["seed"] == MEAN) & (table["position"] == "query")].iloc[0]
+    assert mean["high"] - mean["gate"] == pytest.approx(math.hypot(sequences, margin), rel=1e-4)
+    (gap,) = recall_statistics.contrast_statistics(both, 16, 4)
+    half = math.hypot(sequences * math.sqrt(2), margin)
+    assert gap["ci_high"] - gap["value"] == pytest.approx(half, rel=1e-4)
 
 
 def test_seeds_that_open_and_shut_widen_the_share_of_open_gates():
