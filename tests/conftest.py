@@ -11,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Group the tests, and put first the files that take longest: those of the workflow."""
     items.sort(key=lambda item: item.path.parent.name != "workflow")
