@@ -148,7 +148,7 @@ def test_a_device_without_a_kernel_is_named():
 
 def test_without_mamba_ssm_a_gpu_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "mamba_ssm", None)
-    with pytest.raises(ImportError, match=r"mamba_ssm: pip install 'tgn\[gpu\]'"):
+    with pytest.raises(ImportError, match=r"mamba_ssm: pip install .* -e '\.\[gpu\]'"):
         scans._mamba_ssm_scan(*state_space())
 
 

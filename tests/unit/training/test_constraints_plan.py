@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tgn import config
 from tgn.models.config import ModelConfig
 from tgn.training import plan
 
 ROOT = Path(__file__).parents[3]
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+CONFIG = config.load("laptop", ROOT)
 LANGUAGE, CONSTRAINTS = CONFIG["language_model"], CONFIG["constraints"]
 FAMILY = CONSTRAINTS["family"]
 

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from tgn import config
 from tgn.training import plan
 from tgn.training.run import best_rate, choose_rates
 
 ROOT = Path(__file__).parents[3]
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+CONFIG = config.load("laptop", ROOT)
 SECTION, CONVERGENCE = CONFIG["language_model"], CONFIG["convergence"]
 
 
