@@ -38,7 +38,7 @@ test: .venv/ready
 	$(ACTIVATE) mypy
 	$(ACTIVATE) lint-imports
 	$(ACTIVATE) python envs/generate.py --check
-	$(ACTIVATE) pytest --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+	$(ACTIVATE) pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 	-@$(MAKE) --no-print-directory audit
 
 # Known vulnerabilities of what the lock installs; skipped, with the reason, where nobody can be asked.

@@ -1,23 +1,19 @@
-"""Tests side by side: the files in any process, but all that share the smoke run in one.
+"""Tests side by side, those of a file in one process.
 
 What a test tried, its property ``tried``, is printed at the end, whichever process ran it.
 """
 
 import os
 
-import pytest
-
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Group the tests, and put first the files that take longest: those of the workflow."""
-    items.sort(key=lambda item: item.path.parent.name != "workflow")
-    for item in items:
-        shared = "smoke_run" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("smoke" if shared else item.nodeid.split("::")[0]))
+    """Put first what takes longest: the smoke scale, then the rest of the workflow."""
+    items.sort(
+        key=lambda item: (item.path.name != "test_smoke.py", item.path.parent.name != "workflow")
+    )
 
 
 def pytest_terminal_summary(terminalreporter):

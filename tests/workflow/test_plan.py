@@ -264,23 +264,3 @@ def test_scripts_are_adapters(script):
 def test_the_library_knows_nothing_of_snakemake():
     for path in (ROOT / "src").rglob("*.py"):
         assert not re.search(r"^\s*(from|import) snakemake", path.read_text(), re.M), path
-
-
-def test_editing_the_library_reruns_what_depends_on_it(smoke_run):
-    """Not what does not: a plot's colour never retrains."""
-    source = smoke_run / "src/tgn/plots/style.py"
-    original = source.read_text()
-    try:
-        source.write_text(original + "\n# edited\n")
-        jobs = planned(snakemake(smoke_run, "-n", "all", "--config", "scale=smoke"))
-    finally:
-        source.write_text(original)
-    assert "fig8" in jobs
-    assert "rank_dynamics" not in jobs
-
-
-def test_changing_a_number_reruns_what_depends_on_it(smoke_run, tmp_path):
-    overlay = tmp_path / "overlay.yaml"
-    overlay.write_text("rank_dynamics: {seed: 9}")
-    arguments = ["all", "--config", "scale=smoke", "--configfile", str(overlay), "-n"]
-    assert planned(snakemake(smoke_run, *arguments))["rank_dynamics"] > 0

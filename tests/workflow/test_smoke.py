@@ -1,6 +1,11 @@
-"""The smoke scale from end to end, and the contracts its results must keep."""
+"""The smoke scale from end to end: the contracts its results must keep, its report, its reruns.
+
+One file, since one run serves all.
+"""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -9,9 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from running import ROOT, copy_checkout, snakemake
 from safetensors.numpy import load_file
+from test_plan import planned
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next((found for found in map(shutil.which, BROWSERS) if found), None)
 FIGURES = (
     "fig1", "fig5", "fig8", "fig14", "fig21", "fig22", "gravity", "recall_tasks", "bridge",
     "scaling", "constraints",
@@ -218,3 +227,110 @@ def test_no_run_of_figure_14_is_shortened_in_silence(smoke_run):
         for state, run in report["runs"].items():
             with np.load(path.parents[1] / "default/fixture-atlas" / f"{path.stem}.npz") as stored:
                 assert len(stored[state]) == run["kept"] <= run["volumes"] == 120
+
+
+# --- what is made again
+
+
+def test_editing_the_library_reruns_what_depends_on_it(smoke_run):
+    """Not what does not: a plot's colour never retrains."""
+    source = smoke_run / "src/tgn/plots/style.py"
+    original = source.read_text()
+    try:
+        source.write_text(original + "\n# edited\n")
+        jobs = planned(snakemake(smoke_run, "-n", "all", "--config", "scale=smoke"))
+    finally:
+        source.write_text(original)
+    assert "fig8" in jobs
+    assert "rank_dynamics" not in jobs
+
+
+def test_changing_a_number_reruns_what_depends_on_it(smoke_run, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("rank_dynamics: {seed: 9}")
+    arguments = ["all", "--config", "scale=smoke", "--configfile", str(overlay), "-n"]
+    assert planned(snakemake(smoke_run, *arguments))["rank_dynamics"] > 0
+
+
+# --- the report
+
+
+@pytest.fixture(scope="module")
+def report(smoke_run):
+    arguments = ["--report", "report.html", "all", "--config", "scale=smoke"]
+    run = snakemake(smoke_run, *arguments)
+    assert run.returncode == 0, run.stderr[-4000:]
+    return smoke_run / "report.html"
+
+
+@pytest.fixture(scope="module")
+def shown(report):
+    """What the report shows, by path: its entries, with their captions."""
+    text = report.read_text(encoding="utf-8")
+    return json.loads(re.search(r"var results = (\{.*?\});\n", text).group(1))
+
+
+def test_every_figure_stands_in_it_with_the_verdicts_that_rest_on_it(shown, smoke_run):
+    figures = {path: entry for path, entry in shown.items() if path.endswith(".pdf")}
+    folder = smoke_run / "results/smoke"
+    drawn = {
+        str(path.relative_to(smoke_run))
+        for path in (*folder.glob("*.pdf"), *folder.glob("manuscript/*.pdf"))
+    }
+    assert len([path for path in drawn if "manuscript" in path]) == 5
+    assert drawn <= figures.keys()
+    for path in drawn:
+        caption = re.sub(r"<[^>]*>", "", figures[path]["caption"])
+        verdicts = caption.count("not testable at this scale · ")
+        assert verdicts or "No claim rests on this figure." in caption, path
+        assert caption.count("Control: ") == verdicts <= caption.count("Published: ")
+        if "manuscript" in path:
+            assert verdicts == caption.count("Ours: ") > 0, path
+    assert "Effective rank" in figures["results/smoke/fig8.pdf"]["caption"]
+
+
+def test_nothing_of_the_templates_is_left_in_the_captions(shown):
+    for path, entry in shown.items():
+        assert not re.search(r"\{\{|\}\}|\.\. raw::|system-message", entry["caption"]), path
+
+
+def rendered(report, then=""):
+    """The page as a browser without a network has it, after some JavaScript; and its picture."""
+    page, picture = report.with_name("shown.html"), report.with_name("shown.png")
+    text = report.read_text(encoding="utf-8")
+    head, end, tail = text.rpartition("</body>")
+    page.write_text(f"{head}<script>setTimeout(() => {{{then}}}, 500)</script>{end}{tail}")
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",  # a browser that root starts, as in a container, has none
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--proxy-server=127.0.0.1:9",
+        f"--user-data-dir={report.with_name('browser')}",
+        "--window-size=1400,900",
+        "--virtual-time-budget=15000",
+    ]
+    for wanted in (f"--screenshot={picture}", "--dump-dom"):
+        run = subprocess.run([*command, wanted, page.as_uri()], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+    # scripts, too, hold every word of the report; only this part of the page is seen
+    seen = re.search(r'<div id="app">(.*?)<script', run.stdout, re.DOTALL).group(1)
+    return seen, re.sub(r"<[^>]*>", " ", seen), Image.open(picture)
+
+
+@pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
+class TestInABrowser:
+    def test_the_front_page_has_the_counts_the_categories_and_the_graph(self, report):
+        page, text, picture = rendered(report)
+        assert "Scale: smoke" in text
+        assert re.search(r"figure 8\s+–\s+–\s+–\s+\d", text)
+        assert text.index("Claims and verdicts") < text.index("Thermodynamic Gated Networks")
+        assert re.search(r'<canvas [^>]*class="marks"', page)  # the graph of the workflow
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
+
+    def test_a_figure_is_opened_with_its_verdicts(self, report):
+        _, text, _ = rendered(report, 'app.showResultInfo("results/smoke/fig8.pdf")')
+        assert "Effective rank of a language model" in text
+        assert "not testable at this scale" in text
