@@ -487,6 +487,22 @@ def test_a_claim_that_nobody_measures_says_why_at_every_scale(scale):
     assert [row["id"] for row in record["beside"]] == ["fig0.effect"]
 
 
+def test_no_claim_of_the_laptop_names_an_arm_that_it_leaves_out():
+    """Its statistics are not there, and the ledger would refuse them at the end of a run."""
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    figures = {"language_model": r"fig2[12]", "gravity": "gravity", "recall": r"fig22\.recall"}
+    left_out = [
+        re.compile(rf"{figure}[._](.*_)?{arm}(_|$)")
+        for section, figure in figures.items()
+        for arm, settings in raw[section]["arms"].items()
+        if settings is None
+    ]
+    assert len(left_out) > 5
+    shown = {id for claim in read_claims(LEDGER) if claim.least_scale == "laptop"
+             for id in claim.shown}  # fmt: skip
+    assert [id for id in sorted(shown) if any(arm.match(id) for arm in left_out)] == []
+
+
 def test_two_records_of_one_number_are_refused():
     with pytest.raises(ValueError, match="two statistics"):
         judged(claim(), BIG, replace(BIG, value=1.05))

@@ -5,7 +5,6 @@ One file, since one run serves all.
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -14,13 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
+from browser import needs_browser, rendered
 from running import ROOT, copy_checkout, snakemake
 from safetensors.numpy import load_file
 from test_plan import planned
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((found for found in map(shutil.which, BROWSERS) if found), None)
 FIGURES = (
     "fig1", "fig5", "fig8", "fig14", "fig21", "fig22", "gravity", "recall_tasks", "bridge",
     "scaling", "constraints",
@@ -294,36 +291,18 @@ def test_nothing_of_the_templates_is_left_in_the_captions(shown):
         assert not re.search(r"\{\{|\}\}|\.\. raw::|system-message", entry["caption"]), path
 
 
-def rendered(report, then=""):
-    """The page as a browser without a network has it, after some JavaScript; and its picture."""
-    page, picture = report.with_name("shown.html"), report.with_name("shown.png")
-    text = report.read_text(encoding="utf-8")
-    head, end, tail = text.rpartition("</body>")
-    page.write_text(f"{head}<script>setTimeout(() => {{{then}}}, 500)</script>{end}{tail}")
-    command = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",  # a browser that root starts, as in a container, has none
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--proxy-server=127.0.0.1:9",
-        f"--user-data-dir={report.with_name('browser')}",
-        "--window-size=1400,900",
-        "--virtual-time-budget=15000",
-    ]
-    for wanted in (f"--screenshot={picture}", "--dump-dom"):
-        run = subprocess.run([*command, wanted, page.as_uri()], capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
+def opened(report, then=""):
+    """What is seen of the report, after some JavaScript: its markup, its words and its picture."""
+    page, picture = rendered(report, then, "--disable-gpu", "--window-size=1400,900")
     # scripts, too, hold every word of the report; only this part of the page is seen
-    seen = re.search(r'<div id="app">(.*?)<script', run.stdout, re.DOTALL).group(1)
-    return seen, re.sub(r"<[^>]*>", " ", seen), Image.open(picture)
+    seen = re.search(r'<div id="app">(.*?)<script', page, re.DOTALL).group(1)
+    return seen, re.sub(r"<[^>]*>", " ", seen), picture
 
 
-@pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
+@needs_browser
 class TestInABrowser:
     def test_the_front_page_has_the_counts_the_categories_and_the_graph(self, report):
-        page, text, picture = rendered(report)
+        page, text, picture = opened(report)
         assert "Scale: smoke" in text
         assert re.search(r"figure 8\s+–\s+–\s+–\s+\d", text)
         assert text.index("Claims and verdicts") < text.index("Thermodynamic Gated Networks")
@@ -331,6 +310,6 @@ class TestInABrowser:
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
     def test_a_figure_is_opened_with_its_verdicts(self, report):
-        _, text, _ = rendered(report, 'app.showResultInfo("results/smoke/fig8.pdf")')
+        _, text, _ = opened(report, 'app.showResultInfo("results/smoke/fig8.pdf")')
         assert "Effective rank of a language model" in text
         assert "not testable at this scale" in text

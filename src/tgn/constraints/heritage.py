@@ -26,7 +26,8 @@ from tgn.constraints.associations import (
     predictive_shares,
 )
 from tgn.constraints.classes import agreement_interval, permuted_labels_p
-from tgn.constraints.tables import Chance, Found, Questions, slug, wilson
+from tgn.constraints.tables import Chance, Found, Questions, slug
+from tgn.statistics import share_interval
 
 Array = NDArray[np.float64]
 
@@ -113,7 +114,7 @@ def _heritage(table: pd.DataFrame, chance: Chance) -> Questions:
             raise Undecidable("no model there has a sign that its interval decides")
         hits, names = family_means(own["sign"] == "dampen", own["kin"])
         return Found(
-            wilson(hits),
+            share_interval(hits),
             len(names),
             "share of models whose last block dampens, of those with a sign, families weighted "
             "alike; Wilson's 95 % interval over families",

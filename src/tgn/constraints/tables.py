@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tgn.constraints.associations import Undecidable
 from tgn.constraints.classes import sign_of
-from tgn.statistics import Evidence, Interval, Statistic, bootstrap_interval, ends
+from tgn.statistics import Evidence, Interval, Statistic, bootstrap_interval, ends, share_interval
 
 Array = NDArray[np.float64]
 
@@ -116,20 +116,12 @@ def answered(
     return statistics, undecided
 
 
-def wilson(hits: NDArray) -> Interval:
-    """A share of hits with Wilson's 95 % interval."""
-    from statsmodels.stats.proportion import proportion_confint  # slow to import
-
-    low, high = proportion_confint(hits.sum(), len(hits), method="wilson")
-    return Interval(float(hits.mean()), float(low), float(high))
-
-
 def share(hits: NDArray, method: str, over: str) -> Found:
     """A share with Wilson's interval, which does not shrink to nothing where all are alike."""
     if len(hits) < LEAST_PROMPTS:
         raise Undecidable(f"{len(hits)} {over}, and an interval takes {LEAST_PROMPTS}")
     return Found(
-        wilson(hits),
+        share_interval(hits),
         len(hits),
         f"{method}; Wilson's 95 % interval over {over}",
     )

@@ -27,6 +27,7 @@ from tgn.plots.style import (
     GREY,
     ORANGE,
     RED,
+    keep_layout,
     legend_below,
     mark_simulated,
     panel_letter,
@@ -265,8 +266,7 @@ def finish(
     """Write the claims below the panels, and save the page."""
     layout: Any = figure.get_layout_engine()
     layout.execute(figure)  # before the many lines of the table, which have no part in it
-    with plt.rc_context({"figure.constrained_layout.use": False}):
-        figure.set_layout_engine(None)
+    keep_layout(figure)
     write_rows(below, rows_of(claims_of(claims, number)))
     save([figure], pdf=pdf, png=png, scale=scale, simulated=simulated)
 

@@ -119,6 +119,12 @@ def panel_letter(axes: Axes, letter: str) -> None:
     axes.set_title(rf"$\bf{{{letter}}}$  {axes.get_title(loc='left')}", loc="left")
 
 
+def keep_layout(figure: Figure) -> None:
+    """Leave everything where the layout engine has put it, and spare its next run."""
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
+
+
 def save(
     figures: list[Figure], *, pdf: str | Path, png: str | Path, scale: str, simulated: bool
 ) -> None:
@@ -138,8 +144,7 @@ def save(
     with replacing(pdf) as temporary, PdfPages(temporary, metadata={"CreationDate": None}) as pages:
         for figure in figures:
             pages.savefig(figure)
-            with plt.rc_context({"figure.constrained_layout.use": False}):
-                figure.set_layout_engine(None)  # found once, the layout is kept for the PNG
+            keep_layout(figure)  # for the PNG
     with replacing(png) as temporary:
         figures[0].savefig(temporary)
     for figure in figures:

@@ -521,6 +521,12 @@ def contrast_statistics(found: pd.DataFrame, length: int, pairs: int) -> list[Re
     statistics = []
     for layer, rivals in contrast_table(at).groupby("layer"):
         spread = _spread_of_gates(rivals)
+        seeds = (
+            ", with the spread of seeds over all arms (Student's t, "
+            f"{spread[1]} degrees of freedom)"
+            if spread[1]
+            else " alone, since no arm has two seeds"
+        )
         for arm, runs in rivals.groupby("arm"):
             value, low, high = _mean_gate(runs, spread)
             statistics.append(
@@ -530,8 +536,7 @@ def contrast_statistics(found: pd.DataFrame, length: int, pairs: int) -> list[Re
                     "n": int(runs["n"].sum()),
                     "unit": "",
                     "method": f"{length} tokens, {pairs} pairs; elsewhere: mean of the other "
-                    "classes of positions; over sequences, with the spread of seeds over all arms "
-                    f"(Student's t, {spread[1]} degrees of freedom)",
+                    f"classes of positions; over sequences{seeds}",
                 }
             )
     return statistics

@@ -2,21 +2,17 @@
 
 import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from browser import needs_browser, rendered
 
 from tgn.models import ModelConfig, build, io
 from tgn.plots.coordinates import draw, figure_of
 from tgn.probing.coordinates import View
 from tgn.text.tokens import encode, train_bpe
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((found for found in map(shutil.which, BROWSERS) if found), None)
 TEXT = "To be, or not to be:\nthat is the <b>question</b> & more. " * 8
 
 
@@ -96,28 +92,11 @@ document.body.append(said);
 """
 
 
-@pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
+@needs_browser
 def test_a_browser_without_a_network_shows_it(page):
-    shown, picture = page.with_name("shown.html"), page.with_name("shown.png")
-    head, end, tail = page.read_text(encoding="utf-8").rpartition("</body>")
-    shown.write_text(f"{head}<script>setTimeout(() => {{{LOOK}}}, 1000)</script>{end}{tail}")
-    command = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",  # a browser that root starts, as in a container, has none
-        "--disable-dev-shm-usage",
-        "--use-angle=swiftshader",  # three dimensions without a graphics card
-        "--enable-unsafe-swiftshader",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--proxy-server=127.0.0.1:9",
-        f"--user-data-dir={page.with_name('browser')}",
-        "--window-size=1000,800",
-        "--virtual-time-budget=15000",
-    ]
-    for wanted in (f"--screenshot={picture}", "--dump-dom"):
-        run = subprocess.run([*command, wanted, shown.as_uri()], capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-    seen = json.loads(re.search(r'<pre id="seen">(.*?)</pre>', run.stdout).group(1))
+    three_dimensions = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # on a CPU
+    drawn, picture = rendered(page, LOOK, *three_dimensions, "--window-size=1000,800", after=1000)
+    seen = json.loads(re.search(r'<pre id="seen">(.*?)</pre>', drawn).group(1))
     assert seen["points"] == 30
     assert seen["sizes"] > 5
     assert all(re.fullmatch(r"axis \d \(\d+% of variance\)", title) for title in seen["titles"])
@@ -125,5 +104,5 @@ def test_a_browser_without_a_network_shows_it(page):
     assert seen["asked"] == []
     assert any("Download" in name for name in seen["buttons"])
     assert not [name for name in seen["buttons"] if "Share" in name or "loud" in name]
-    colours = Image.open(picture).convert("RGB").getcolors(1 << 24)
+    colours = picture.convert("RGB").getcolors(1 << 24)
     assert len(colours) > 200  # of an empty page there are few
