@@ -143,13 +143,13 @@ def test_correlations_of_every_two(method):
 
 
 def test_figures_belong_to_the_caller(tmp_path):
-    matrix = np.random.default_rng(0).standard_normal((30, 20))
+    matrix, before = np.random.default_rng(0).standard_normal((30, 20)), plt.get_fignums()
     figure = utils.plot_matrix_heatmap(matrix, "query", max_size=10, save_path=tmp_path / "h.png")
     shown = figure.axes[0].images[0]
     np.testing.assert_array_equal(shown.get_array(), matrix[:10, :10])
     assert shown.get_clim()[0] == -shown.get_clim()[1]
     assert (tmp_path / "h.png").stat().st_size > 0
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == before
 
 
 def test_rows_of_results_leave_arrays_out():
